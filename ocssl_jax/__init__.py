@@ -1,0 +1,1 @@
+"""Online continual self-supervised learning in JAX."""

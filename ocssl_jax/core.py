@@ -1,0 +1,139 @@
+"""The nouns of the library: what arrives, what one pass trains on, what is carried.
+
+Data flows `Stream -> Batch -> Outputs`; everything that decides the future of a run
+lives in one `TrainState`. Three plug-ins give it meaning, each a tuple of pure
+functions made by a factory that closes over its settings:
+
+* `Method`   an SSL objective on a backbone (SimCLR, BYOL, ...),
+* `Memory`   what is kept of the stream (reservoir, FIFO, CLIMB's centroids, ...),
+* `Strategy` what continual learning adds to the plain step (replay, alignment, ...).
+
+Shapes: b stream rows, r replayed rows, n = r + b rows of a pass, v views,
+h w c image, f backbone features, d projector outputs, m rows of a memory query.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+from flax import struct
+
+Array = jax.Array
+Key = jax.Array  # a typed PRNG key, jax.random.key
+Params = Any  # pytree of arrays, trained
+Model = Any  # pytree of arrays carried untrained: BN statistics, EMA targets
+Items = dict[str, Array]  # memory rows: 'image' [m h w c] uint8, 'id' [m] int32, ...
+Prepare = Callable[[Array], Array]  # uint8 [m h w c] -> normalised float32
+Embed = Callable[[Array], Array]  # uint8 [m h w c] -> float32 [m d]
+Augment = Callable[[Key, Array], Array]  # uint8 [n h w c] -> float32 [v n h w c]
+
+
+class Stream(NamedTuple):
+    """One stream minibatch as it arrives; `label` is absent for unlabelled learning."""
+
+    image: Array  # [b h w c] uint8
+    id: Array  # [b] int32, the image's position in its data set
+    mask: Array  # [b] bool, False where a last, short batch was padded
+    boundary: Array  # [] bool, first batch of an experience; task-free parts ignore it
+    label: Array | None = None  # [b] int32
+
+    def items(self) -> Items:
+        """The rows as a memory stores them: every field that has one entry a row."""
+        rows = {"image": self.image, "id": self.id}
+        return rows if self.label is None else rows | {"label": self.label}
+
+
+@struct.dataclass
+class Batch:
+    """What one pass trains on: replayed rows first, then the stream's rows."""
+
+    views: Array  # [v n h w c] float32, augmented and normalised
+    mask: Array  # [n] bool, rows that count
+    items: Items  # [n ...] the rows before augmentation
+    slot: Array | None = None  # [r] int32, where the replayed rows live in the memory
+    stored: Array | None = None  # [r d] float32, features stored with them
+    replayed: int = struct.field(pytree_node=False, default=0)  # r
+
+    @property
+    def replay_mask(self) -> Array:
+        """[r] bool: which replayed rows are real."""
+        return self.mask[: self.replayed]
+
+
+class Features(NamedTuple):
+    """One forward pass: backbone features, projections, the model's new variables."""
+
+    e: Array  # [m f] float32
+    z: Array  # [m d] float32
+    model: Model
+
+
+class Outputs(NamedTuple):
+    """What a method says of a batch; the mean of `loss` over real rows is minimised."""
+
+    loss: Array  # [n] float32, per row (objectives of a whole batch are broadcast)
+    e: Array  # [v n f] float32
+    z: Array  # [v n d] float32
+    model: Model
+
+
+class Method(NamedTuple):
+    """An SSL objective on a backbone.
+
+    `params` is a dict with the parts `encoder`, `projector` and whatever the method
+    adds; strategies copy and average those two by name.
+    """
+
+    init: Callable[..., tuple[Params, Model]]  # (key, image [1 h w c] f32)
+    forward: Callable[..., Features]  # (params, model, images, *, train, mask=None)
+    loss: Callable[..., Outputs]  # (params, model, batch, key)
+    update: Callable[..., Model]  # (params, model) -> model, after the optimizer
+    encode: Callable[..., Array]  # (params, model, images) -> [m f], for probes
+
+
+class Sample(NamedTuple):
+    """Rows drawn from a memory without replacement; `mask` is False past its size."""
+
+    items: Items  # [m ...]
+    feature: Array  # [m d] float32
+    slot: Array  # [m] int32
+    mask: Array  # [m] bool
+
+
+class Memory(NamedTuple):
+    """What is kept of the stream. State is a pytree of fixed shape."""
+
+    init: Callable[..., Any]  # (item, feature) -> state; one row each, no batch axis
+    add: Callable[..., Any]  # (key, state, items, feature, mask, *, embed) -> state
+    sample: Callable[..., Sample]  # (key, state, n)
+    refresh: Callable[..., Any]  # (state, slot, feature, mask) -> state
+    size: Callable[..., Array]  # (state) -> [] int32, rows held
+    rows: Callable[..., tuple[Items, Array]]  # (state) -> all rows [N ...], valid [N]
+    metrics: Callable[..., dict[str, Array]]  # (state) -> scalars for the log
+
+
+@struct.dataclass
+class Learner:
+    """What a strategy may read of the learner, never change."""
+
+    params: Params
+    model: Model
+    method: Method = struct.field(pytree_node=False)
+    prepare: Prepare = struct.field(pytree_node=False)
+
+    def embed(self, images: Array) -> Array:
+        """Projections [m d] of raw uint8 images [m h w c]; BN uses running statistics."""
+        x = self.prepare(images)
+        return self.method.forward(self.params, self.model, x, train=False).z
+
+
+@struct.dataclass
+class TrainState:
+    """Everything that decides the future of a run, and nothing else."""
+
+    key: Key  # the run's key; step i uses fold_in(key, i)
+    step: Array  # [] int32, stream batches learnt
+    params: Params  # {'method': ..., 'strategy': ...}
+    model: Model
+    strategy: Any
+    opt_state: Any

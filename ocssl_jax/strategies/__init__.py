@@ -1,0 +1,1 @@
+"""What continual learning adds to the plain step."""
