@@ -122,7 +122,7 @@ class Learner:
     prepare: Prepare = struct.field(pytree_node=False)
 
     def embed(self, images: Array) -> Array:
-        """Projections [m d] of raw uint8 images [m h w c]; BN uses running statistics."""
+        """Projections [m d] of uint8 images [m h w c], with running BN statistics."""
         x = self.prepare(images)
         return self.method.forward(self.params, self.model, x, train=False).z
 

@@ -1,1 +1,21 @@
-"""Data sets, their uint8 cache, and the streams made of them."""
+"""What arrives: data sets by name, their uint8 cache, and the streams made of them.
+
+`load` opens a data set, `benchmark` cuts it into experiences, `schedule` says in which
+order their images arrive. Importing this costs numpy and Pillow only: neither JAX nor
+tensorflow-datasets is touched until a data set has to be decoded for the first time.
+"""
+
+from ocssl_jax.data.datasets import DATASETS, Dataset, load
+from ocssl_jax.data.errors import DataError
+from ocssl_jax.data.streams import Benchmark, Schedule, benchmark, schedule
+
+__all__ = [
+    "DATASETS",
+    "Benchmark",
+    "DataError",
+    "Dataset",
+    "Schedule",
+    "benchmark",
+    "load",
+    "schedule",
+]

@@ -1,1 +1,15 @@
-"""What a frozen encoder is worth."""
+"""What a frozen encoder is worth: classifiers on its features, by name.
+
+A probe is made by a factory, `PROBES[name](**settings)`, which returns
+`fit(key, train_x, train_y, val_x, val_y) -> predict(x) -> labels`.
+"""
+
+from ocssl_jax.probes.knn import knn
+from ocssl_jax.probes.labels import subset
+from ocssl_jax.probes.linear import linear
+from ocssl_jax.probes.protocol import Fit, Predict
+from ocssl_jax.probes.ridge import ridge
+
+PROBES = {"linear": linear, "ridge": ridge, "knn": knn}
+
+__all__ = ["PROBES", "Fit", "Predict", "knn", "linear", "ridge", "subset"]

@@ -1,1 +1,25 @@
-"""What continual learning adds to the plain step."""
+"""What continual learning adds to the plain step, by name.
+
+`STRATEGIES[name]` is a factory; each of its keyword arguments is read from the field of
+that name in `config.strategy.<name>` or, failing that, in `config.strategy`.
+"""
+
+from collections.abc import Callable
+
+from ocssl_jax.strategies.base import Strategy, chain
+from ocssl_jax.strategies.cla import cla_e
+from ocssl_jax.strategies.climb import climb
+from ocssl_jax.strategies.er import er
+from ocssl_jax.strategies.none import none
+
+STRATEGIES: dict[str, Callable[..., Strategy]] = {
+    "none": none,
+    "er": er,
+    "cla_e": cla_e,
+    "climb": climb,
+}
+
+# Strategies that may read `stream.boundary`; every other one is task-free.
+BOUNDARY_AWARE: frozenset[str] = frozenset()
+
+__all__ = ["BOUNDARY_AWARE", "STRATEGIES", "Strategy", "chain"]

@@ -1,0 +1,97 @@
+"""Train one experiment of online continual self-supervised learning.
+
+  python launch.py                                      quickstart on embedded digits
+  python launch.py --config=configs/climb_cifar100.py:50 --workdir=runs/climb
+  python launch.py --config=FILE --config.seeds=0,1,2 --config.strategy.name=er
+
+Flags:
+  --config=FILE[:VARIANT]   experiment, a Python file (default configs/quickstart.py)
+  --config.FIELD=VALUE      change a field; configs/default.py lists and explains all
+  --workdir=DIR             where results go (default runs/<config name>[-VARIANT])
+
+Repeat a command to resume where it was interrupted, or to read its results again.
+Config files are code and are run: use only files that you trust.
+Exit code: 0 done, or stopped and saved; 2 wrong input; 1 training broke down.
+"""
+
+import sys
+from pathlib import Path
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+HERE = Path(__file__).resolve().parent
+DEFAULT = HERE / "configs" / "quickstart.py"
+_CONFIG = config_flags.DEFINE_config_file("config", None, "Experiment.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Where results go.")
+
+
+def parse(argv: list[str]) -> list[str]:
+    """Parse the flags and read the config; one line and exit code 2 if that fails."""
+    if any(arg in ("--help", "-h", "-help") for arg in argv[1:]):
+        print(__doc__.strip())
+        sys.exit(0)
+    try:
+        rest = flags.FLAGS(in_order(argv))
+        if len(rest) > 1:
+            raise ValueError(f"unknown argument {rest[1]!r}; flags start with --")
+        _ = _CONFIG.value.is_locked  # reads the file
+    except (AttributeError, KeyError) as error:
+        hint = " ".join(str(error).strip("\"'").split())
+        fail(f"the config has no field {hint}; configs/default.py lists every field")
+    except (flags.Error, TypeError, ValueError, OSError) as error:
+        fail(" ".join(str(error).split()))
+    return rest
+
+
+def in_order(argv: list[str]) -> list[str]:
+    """The config's file before its fields, as absl wants it; the default if none."""
+    rest = argv[1:]
+    for i, arg in enumerate(rest):
+        if arg.lstrip("-") == "config" and i + 1 < len(rest):
+            rest[i : i + 2] = [f"--config={rest[i + 1]}"]
+            break
+    first = [a for a in rest if a.lstrip("-").startswith("config=")]
+    others = [a for a in rest if a not in first]
+    return [argv[0], *(first or [f"--config={DEFAULT}"]), *others]
+
+
+def fail(reason: str) -> None:
+    """Say in one line what is wrong with the input, and leave."""
+    print(f"launch.py: {reason}", file=sys.stderr)
+    sys.exit(2)
+
+
+def default_workdir() -> Path:
+    """`runs/<config name>`, with the variant where there is one."""
+    name, _, variant = config_flags.get_config_filename(
+        flags.FLAGS["config"]
+    ).partition(":")
+    stem = Path(name).stem
+    return Path("runs") / (f"{stem}-{variant}" if variant else stem)
+
+
+def main(argv: list[str]) -> None:
+    """Run the experiment."""
+    del argv
+    # Imported here, for --help and wrong flags to be answered at once.
+    from ocssl_jax import experiment, settings
+    from ocssl_jax.errors import Interrupted, TrainingError, UsageError
+
+    logging.set_verbosity(logging.WARNING)  # orbax tells of every file it writes
+    overrides = config_flags.get_override_values(flags.FLAGS["config"])
+    folder = Path(_WORKDIR.value) if _WORKDIR.value else default_workdir()
+    try:
+        config = settings.resolve(_CONFIG.value, overrides)
+        print(experiment.run(config, folder, overrides))
+    except UsageError as error:
+        fail(str(error))
+    except Interrupted as error:
+        print(f"{error}; repeat the command to go on")
+    except TrainingError as error:
+        print(f"launch.py: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    app.run(main, flags_parser=parse)

@@ -1,0 +1,131 @@
+"""Random views of raw images, on the device.
+
+`make_augment` joins a set of `SETS` to the data set's normalisation. `ops` holds the
+image operations, `transforms` what is random about them, `sets` the recipes.
+"""
+
+from collections.abc import Callable, Sequence
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from ocssl_jax.augment import sets
+from ocssl_jax.augment.transforms import Transform, chain
+from ocssl_jax.core import Array, Augment, Key, Prepare
+
+SETS: dict[str, Callable[[int], list[Transform]]] = {  # image_size -> transforms
+    "simclr": sets.simclr,
+    "common": sets.common,
+    "none": sets.none,
+}
+PER = ("sample", "batch")
+
+
+def normalizer(mean: Sequence[float], std: Sequence[float]) -> Prepare:
+    """How images look to the network without augmentation.
+
+    Args:
+      mean: per channel, of values in [0, 1].
+      std: per channel, above 0.
+
+    Returns:
+      prepare: uint8 [m h w c] -> float32 [m h w c], (x / 255 − mean) / std.
+
+    Raises:
+      ValueError: if `mean` and `std` differ in length or a deviation is not positive.
+    """
+    normalize = _normalize(mean, std)
+
+    def prepare(images: Array) -> Array:
+        chex.assert_shape(images, (None, None, None, len(mean)))
+        return normalize(_unit_range(images))
+
+    return prepare
+
+
+def make_augment(
+    name: str,
+    *,
+    image_size: int,
+    channels: int,
+    mean: Sequence[float],
+    std: Sequence[float],
+    views: int,
+    per: str,
+) -> Augment:
+    """Random views of a batch, normalised; pure, to be called inside a jitted step.
+
+    Args:
+      name: one of `SETS`.
+      image_size: height and width of the stored images, and of the views.
+      channels: 1 or 3. On one channel saturation, hue and grayscale do nothing.
+      mean: per channel, of values in [0, 1].
+      std: per channel, above 0.
+      views: random views of each image.
+      per: 'sample' draws anew for each image and view; 'batch' draws once a view, so
+        that all images of a view share box, flip and colours. The OCSSL references do
+        the latter, by applying torchvision's transforms to whole batches.
+
+    Returns:
+      augment: (key, uint8 [n h w c]) -> float32 [v n h w c].
+
+    Raises:
+      ValueError: if a setting is not among those allowed.
+    """
+    _check(name, image_size, channels, views, per)
+    normalize = _normalize(mean, std)
+    if len(mean) != channels:
+        raise ValueError(f"mean has {len(mean)} entries for {channels} channels")
+    transform = chain(SETS[name](image_size))
+
+    def view(key: Key, image: Array) -> Array:
+        return transform.apply(image, transform.draw(key, image.shape))
+
+    sample = per == "sample"
+    rows = jax.vmap(view, in_axes=(0 if sample else None, 0))
+
+    def augment(key: Key, images: Array) -> Array:
+        n = images.shape[0]
+        chex.assert_shape(images, (n, image_size, image_size, channels))
+        keys = jax.random.split(key, (views, n) if sample else views)
+        seen = jax.vmap(rows, in_axes=(0, None))(keys, _unit_range(images))
+        return normalize(seen)
+
+    return augment
+
+
+def _unit_range(images: Array) -> Array:
+    """Uint8 [...] to float32 in [0, 1]."""
+    chex.assert_type(images, jnp.uint8)
+    return images.astype(jnp.float32) / 255.0
+
+
+def _normalize(mean: Sequence[float], std: Sequence[float]) -> Callable[[Array], Array]:
+    """[... c] in [0, 1] -> (x − mean) / std per channel."""
+    if len(mean) != len(std) or not all(s > 0 for s in std):
+        raise ValueError(
+            "mean and std must have one entry a channel, std above 0, "
+            f"got mean {tuple(mean)} and std {tuple(std)}"
+        )
+
+    def normalize(x: Array) -> Array:
+        shape = (1,) * (x.ndim - 1) + (len(mean),)
+        centre, spread = (jnp.float32(s).reshape(shape) for s in (mean, std))
+        return (x - centre) / spread
+
+    return normalize
+
+
+def _check(name: str, image_size: int, channels: int, views: int, per: str) -> None:
+    """Raises ValueError on a setting that is not allowed, in one line."""
+    if name not in SETS:
+        raise ValueError(f"augmentation must be one of {', '.join(SETS)}, got {name!r}")
+    if per not in PER:
+        raise ValueError(f"per must be one of {', '.join(PER)}, got {per!r}")
+    if channels not in (1, 3):
+        raise ValueError(f"channels must be 1 or 3, got {channels}")
+    if image_size < 1 or views < 1:
+        raise ValueError(
+            f"image_size and views must be at least 1, got {image_size} and {views}"
+        )

@@ -1,0 +1,49 @@
+"""The augmentation sets of the OCSSL references, each a list read top to bottom.
+
+The references undo the stored normalisation first; here images are uint8 until now, so
+a set starts on [0, 1]. For the same reason their `NaN -> 0` and their clamp to [0, 1]
+before the jitter of `common` have nothing to do, and are left out.
+"""
+
+from ocssl_jax.augment import ops
+from ocssl_jax.augment.transforms import (
+    Transform,
+    color_jitter,
+    fixed,
+    gaussian_blur,
+    maybe,
+    random_resized_crop,
+)
+
+RATIO = (3 / 4, 4 / 3)  # width / height of every crop
+SMALL = 64  # up to this size an image is not blurred, and crops keep a fifth of it
+
+
+def simclr(image_size: int) -> list[Transform]:
+    """SimCLR (Chen et al. 2020) as the CLA code base sets it for its methods."""
+    small = image_size <= SMALL
+    blur = maybe(0.2, gaussian_blur(kernel=5, sigma=(0.1, 2.0)))
+    return [
+        random_resized_crop(scale=(0.2 if small else 0.08, 1.0), ratio=RATIO),
+        maybe(0.5, fixed(ops.flip)),
+        maybe(0.8, color_jitter(brightness=0.6, contrast=0.6, saturation=0.6, hue=0.2)),
+        maybe(0.2, fixed(ops.grayscale)),
+        *([] if small else [blur]),
+    ]
+
+
+def common(image_size: int) -> list[Transform]:
+    """The set that the references share among methods for a fair comparison."""
+    del image_size  # the same at every size
+    return [
+        random_resized_crop(scale=(0.2, 1.0), ratio=RATIO),
+        maybe(0.5, fixed(ops.flip)),
+        maybe(0.8, color_jitter(brightness=0.4, contrast=0.4, saturation=0.2, hue=0.1)),
+        maybe(0.2, fixed(ops.grayscale)),
+    ]
+
+
+def none(image_size: int) -> list[Transform]:
+    """No augmentation: all views are the same."""
+    del image_size
+    return []

@@ -1,0 +1,110 @@
+"""Batch normalisation (Ioffe & Szegedy 2015) with PyTorch's running statistics.
+
+Two things set it apart from `flax.linen.BatchNorm`: the running variance collects the
+unbiased batch variance, as PyTorch's does, while the batch is normalised with the
+biased one; and masked rows are invisible even if they hold NaN or infinity.
+"""
+
+import chex
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import lax
+
+from ocssl_jax.core import Array
+
+MOMENTUM = 0.1  # PyTorch's: the weight of the new batch
+EPSILON = 1e-5
+
+
+def visible(x: Array, mask: Array | None) -> Array:
+    """`x` [n ...] with the rows where `mask` [n] is False set to 0, whatever they hold.
+
+    A masked row that is 0 on the way in and out adds nothing to any sum over rows, and
+    no NaN in it reaches a gradient (0 * NaN is NaN, a selected 0 is 0).
+    """
+    if mask is None:
+        return x
+    chex.assert_shape(mask, x.shape[:1])
+    rows = mask.reshape(x.shape[:1] + (1,) * (x.ndim - 1))
+    return jnp.where(rows, x, jnp.zeros((), x.dtype))
+
+
+def moments(x: Array, mask: Array | None) -> tuple[Array, Array, Array]:
+    """Mean, biased variance and number of the values of each channel.
+
+    The variance is the mean square distance to the mean: the shorter E[x^2] - E[x]^2
+    loses all digits where a channel's mean is large beside its spread.
+
+    Args:
+      x: [n ... c] float32.
+      mask: [n] bool, the rows that count; None counts all.
+
+    Returns:
+      mean [1 ... 1 c], variance [1 ... 1 c], both 0 if no row counts, and the number []
+      of values behind each, 0 if no row counts.
+    """
+    n, channels = x.shape[0], x.shape[-1]
+    rows = jnp.float32(n) if mask is None else jnp.sum(mask, dtype=jnp.float32)
+    count = rows * jnp.float32(x.size // (n * channels))
+    axes = tuple(range(x.ndim - 1))
+    share = 1.0 / jnp.maximum(count, 1.0)
+    mean = jnp.sum(visible(x, mask), axis=axes, keepdims=True) * share
+    square = jnp.square(visible(x - mean, mask))
+    return mean, jnp.sum(square, axis=axes, keepdims=True) * share, count
+
+
+def _moved(running: Array, batch: Array, count: Array) -> Array:
+    """`running` [c] one step towards `batch` [1 ... c]; unmoved if nothing counted."""
+    rate = jnp.where(count > 0, MOMENTUM, 0.0)
+    return running + rate * (lax.stop_gradient(batch).reshape(running.shape) - running)
+
+
+class BatchNorm(nn.Module):
+    """Normalises each channel over the unmasked rows and all places of an image.
+
+    Statistics are float32 whatever the dtype of the input. When the batch axis is
+    sharded under `jit`, they are those of the global batch.
+
+    Attributes:
+      affine: whether a scale and a bias are learnt.
+      scale_init: initialiser of the scale; zeros makes a residual block the identity.
+    """
+
+    affine: bool
+    scale_init: nn.initializers.Initializer = nn.initializers.ones
+
+    @nn.compact
+    def __call__(self, x: Array, *, train: bool, mask: Array | None = None) -> Array:
+        """Normalises `x`.
+
+        Args:
+          x: [n ... c] of any float dtype.
+          train: use the batch's statistics, and move the running ones towards them if
+            the collection 'batch_stats' is mutable; otherwise use the running ones.
+          mask: [n] bool, False for rows that must not count; they come out as 0. None
+            counts all rows.
+
+        Returns:
+          [n ... c] in the dtype of `x`.
+        """
+        channels = x.shape[-1:]
+        wide = (1,) * (x.ndim - 1) + channels
+        mean = self.variable("batch_stats", "mean", jnp.zeros, channels, jnp.float32)
+        var = self.variable("batch_stats", "var", jnp.ones, channels, jnp.float32)
+        center, spread = mean.value.reshape(wide), var.value.reshape(wide)
+        x32 = x.astype(jnp.float32)
+        if train:
+            center, spread, count = moments(x32, mask)
+            if self.is_mutable_collection("batch_stats") and not self.is_initializing():
+                unbiased = spread * (count / jnp.maximum(count - 1.0, 1.0))
+                mean.value = _moved(mean.value, center, count)
+                var.value = _moved(var.value, unbiased, count)
+        scale = lax.rsqrt(spread + EPSILON)
+        if self.affine:
+            gamma = self.param("scale", self.scale_init, channels, jnp.float32)
+            scale = scale * gamma.reshape(wide)
+        y = visible(x32 - center, mask) * scale
+        if self.affine:
+            beta = self.param("bias", nn.initializers.zeros, channels, jnp.float32)
+            y = visible(y + beta.reshape(wide), mask)
+        return y.astype(x.dtype)

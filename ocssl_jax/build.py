@@ -1,0 +1,247 @@
+"""From a config to the functions and arrays of a run. No state is made here.
+
+The factories of methods, strategies, probes take plain keyword arguments; `wired` reads
+them from the config's fields of the same names, so adding one needs no line here.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from ocssl_jax import data
+from ocssl_jax.augment import make_augment, normalizer
+from ocssl_jax.backbones import BACKBONES, make_backbone
+from ocssl_jax.core import Method, Prepare, Stream
+from ocssl_jax.errors import UsageError, one_of
+from ocssl_jax.heads import Projector
+from ocssl_jax.methods import METHODS
+from ocssl_jax.optim import OPTIMIZERS, SCHEDULES, make_optimizer
+from ocssl_jax.probes import PROBES, Fit
+from ocssl_jax.step import Init, Step, make_step
+from ocssl_jax.strategies import STRATEGIES, Strategy
+
+VIEWS = 2  # of every image in a pass
+
+
+class Experiment(NamedTuple):
+    """Everything of a run that its config and its data decide."""
+
+    dataset: data.Dataset
+    bench: data.Benchmark
+    schedules: tuple[data.Schedule, ...]  # one a seed
+    method: Method
+    strategy: Strategy
+    prepare: Prepare
+    init: Init
+    step: Step
+    probes: dict[str, Fit]
+
+
+def plain(value: Any) -> Any:
+    """A ConfigDict as nested dicts, so that no factory knows of configs."""
+    return value.to_dict() if isinstance(value, ConfigDict) else value
+
+
+def wired(
+    factory: Callable[..., Any], what: str, *sources: Mapping[str, Any], **given: Any
+) -> dict[str, Any]:
+    """The factory's keyword arguments, each from the first source that has its field.
+
+    Args:
+      factory: whose keyword-only parameters are read.
+      what: where its fields belong, for the error.
+      *sources: groups of the config, the most specific first.
+      **given: arguments that no field holds.
+
+    Raises:
+      UsageError: if an argument is found nowhere.
+    """
+    found = {}
+    for name, parameter in inspect.signature(factory).parameters.items():
+        if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
+            continue
+        for source in (given, *sources):
+            if name in source:
+                found[name] = plain(source[name])
+                break
+        else:
+            raise UsageError(f"config.{what} lacks the field {name!r}")
+    return found
+
+
+def made(factory: Callable[..., Any], what: str, *args: Any, **fields: Any) -> Any:
+    """`factory(*args, **fields)`, its complaints put as those of the config's user.
+
+    Raises:
+      UsageError: "config.<what>: <the factory's words>".
+    """
+    try:
+        return factory(*args, **fields)
+    except ValueError as error:
+        raise UsageError(f"config.{what}: {error}") from error
+
+
+def group(config: ConfigDict, name: str) -> Mapping[str, Any]:
+    """The sub-group `name`, empty where there is none."""
+    return config.get(name, {})
+
+
+def build(config: ConfigDict) -> Experiment:
+    """The experiment of a resolved config.
+
+    Raises:
+      UsageError: if a name or a combination in the config is not possible, or the data
+        set is missing or damaged.
+    """
+    check_names(config)
+    dataset, bench, schedules = make_stream(config)
+    prepare = normalizer(dataset.mean, dataset.std)
+    size, channels = dataset.train_image.shape[1], dataset.train_image.shape[3]
+    augment = made(
+        make_augment,
+        "augment",
+        config.augment.name,
+        image_size=size,
+        channels=channels,
+        mean=dataset.mean,
+        std=dataset.std,
+        views=VIEWS,
+        per=config.augment.per,
+    )
+    method = make_method(config, image_size=size)
+    strategy = make_strategy(config)
+    init, step = make_step(
+        method,
+        strategy,
+        optimizer_of(config),
+        augment=augment,
+        prepare=prepare,
+        passes=config.passes,
+    )
+    probes = {
+        name: made(
+            PROBES[name],
+            f"probe.{name}",
+            **wired(PROBES[name], f"probe.{name}", group(config.probe, name)),
+        )
+        for name in config.probe.names
+    }
+    return Experiment(
+        dataset, bench, schedules, method, strategy, prepare, init, step, probes
+    )
+
+
+def check_names(config: ConfigDict) -> None:
+    """Every name must be in its registry; the error lists what is.
+
+    Raises:
+      UsageError: naming the field and what it may hold.
+    """
+    one_of("stream.dataset", config.stream.dataset, data.DATASETS)
+    one_of("backbone.name", config.backbone.name, BACKBONES)
+    one_of("method.name", config.method.name, METHODS)
+    one_of("strategy.name", config.strategy.name, STRATEGIES)
+    one_of("optimizer.name", config.optimizer.name, OPTIMIZERS)
+    one_of("optimizer.schedule", config.optimizer.schedule, SCHEDULES)
+    for name in config.probe.names:
+        one_of("probe.names", name, PROBES)
+    for name in config.baselines:
+        one_of("baselines", name, ("random", *STRATEGIES))
+
+
+def make_stream(
+    config: ConfigDict,
+) -> tuple[data.Dataset, data.Benchmark, tuple[data.Schedule, ...]]:
+    """The data set, its experiences, and each seed's order of arrival.
+
+    Raises:
+      UsageError: if the data are missing or cannot be cut as asked.
+    """
+    s = config.stream
+    dataset = made(
+        data.load, "stream", s.dataset, data_dir=s.data_dir, image_size=s.image_size
+    )
+    bench = made(
+        data.benchmark,
+        "stream",
+        dataset.train_label,
+        dataset.test_label,
+        kind=s.kind,
+        tasks=s.tasks,
+        classes=s.classes,
+        seed=s.seed,
+        val_ratio=s.val_ratio,
+        order=tuple(s.order),
+    )
+    unlabelled = dataset.train_label.min() < 0
+    if config.probe.names and (unlabelled or not len(dataset.test_label)):
+        raise UsageError(
+            f"data set {s.dataset!r} has no labelled test images to probe on; "
+            f"switch the probes off with --config.probe.names=()"
+        )
+    schedules = tuple(
+        data.schedule(bench, key_seed=seed, batch_size=s.batch_size, limit=s.limit)
+        for seed in config.seeds
+    )
+    return dataset, bench, schedules
+
+
+def make_method(config: ConfigDict, *, image_size: int) -> Method:
+    """The SSL objective on the config's backbone."""
+    dtype = jnp.dtype(config.precision)
+    backbone = made(
+        make_backbone,
+        "backbone",
+        config.backbone.name,
+        image_size=image_size,
+        dtype=dtype,
+        width=config.backbone.width,
+    )
+    projector = Projector(config.method.projection, True, dtype)
+    name = config.method.name
+    settings = wired(
+        METHODS[name], f"method.{name}", group(config.method, name), config.method
+    )
+    return made(METHODS[name], f"method.{name}", backbone, projector, **settings)
+
+
+def make_strategy(config: ConfigDict) -> Strategy:
+    """The config's strategy."""
+    name = config.strategy.name
+    settings = wired(
+        STRATEGIES[name],
+        f"strategy.{name}",
+        group(config.strategy, name),
+        config.strategy,
+        batch_size=config.stream.batch_size,
+    )
+    return made(STRATEGIES[name], f"strategy.{name}", **settings)
+
+
+def optimizer_of(config: ConfigDict) -> Any:
+    """The config's optimizer under its schedule."""
+    o = config.optimizer
+    schedule = made(
+        SCHEDULES[o.schedule],
+        "optimizer",
+        config.passes,
+        peak=o.learning_rate,
+        momentum=o.momentum,
+        rise=o.rise,
+        divisor=o.divisor,
+    )
+    return make_optimizer(o.name, schedule=schedule, weight_decay=o.weight_decay)
+
+
+def arrival(dataset: data.Dataset, schedule: data.Schedule, step: int) -> Stream:
+    """The stream batch of `step`, without labels: no SSL strategy may see one."""
+    index = schedule.id[step]
+    return Stream(
+        image=jnp.asarray(dataset.train_image[index]),
+        id=jnp.asarray(index),
+        mask=jnp.asarray(schedule.mask[step]),
+        boundary=jnp.asarray(schedule.boundary[step]),
+    )

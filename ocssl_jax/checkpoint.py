@@ -1,0 +1,102 @@
+"""Checkpoints of a whole run: every seed's state and the run's counters.
+
+Orbax writes each step into a folder of its own and renames it when complete, so a step
+that can be listed can be restored. Its API is used here and nowhere else.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+
+from ocssl_jax.core import TrainState
+from ocssl_jax.errors import UsageError
+
+
+def check_types(saved: Any, template: Any) -> None:
+    """Refuse a saved tree whose dtypes differ: orbax would cast them in silence.
+
+    Raises:
+      ValueError: naming the first leaf that differs.
+    """
+    found = {leaf.name: leaf.dtype for leaf in jax.tree.leaves(saved.tree)}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(template):
+        name = jax.tree_util.keystr(path, simple=True, separator=".")
+        is_key = jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        if name in found and not is_key and found[name] != leaf.dtype:
+            raise ValueError(f"{name} is {found[name]}, this run needs {leaf.dtype}")
+
+
+class Checkpoints:
+    """The checkpoints of one workdir, newest `keep` of them."""
+
+    def __init__(self, folder: Path, *, keep: int):
+        """Open `folder`, creating it if need be; left-overs of a kill are removed."""
+        self._folder = folder
+        self._manager = ocp.CheckpointManager(
+            folder.absolute(),
+            item_names=("states", "progress"),
+            options=ocp.CheckpointManagerOptions(
+                max_to_keep=keep, cleanup_tmp_directories=True
+            ),
+        )
+
+    def latest(self) -> int | None:
+        """The newest complete step, None if there is none."""
+        return self._manager.latest_step()
+
+    def save(self, step: int, states: list[TrainState], progress: dict) -> None:
+        """Write `states` as `step` in the background; a step that exists is kept.
+
+        Args:
+          step: stream batches learnt.
+          states: one a seed; may be donated as soon as this returns.
+          progress: what JSON can hold: timings and the like.
+        """
+        if step in self._manager.all_steps():
+            return
+        self._manager.save(
+            step,
+            args=ocp.args.Composite(
+                states=ocp.args.StandardSave(states),
+                progress=ocp.args.JsonSave(progress),
+            ),
+        )
+
+    def restore(
+        self, like: list[TrainState]
+    ) -> tuple[list[TrainState], dict[str, Any]]:
+        """The newest step, in the structure, shapes and shardings of `like`.
+
+        Raises:
+          UsageError: if the checkpoint does not fit, or cannot be read.
+        """
+        step = self._manager.latest_step()
+        where = self._folder / str(step)
+        template = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+        try:
+            check_types(self._manager.item_metadata(step)["states"], template)
+            found = self._manager.restore(
+                step,
+                args=ocp.args.Composite(
+                    states=ocp.args.StandardRestore(template),
+                    progress=ocp.args.JsonRestore(),
+                ),
+            )
+        except (ValueError, KeyError, OSError, json.JSONDecodeError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise UsageError(
+                f"checkpoint {where} cannot be restored ({reason}); "
+                f"delete that folder to resume from an earlier step"
+            ) from error
+        return found["states"], found["progress"]
+
+    def wait(self) -> None:
+        """Block until everything saved is on disk."""
+        self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Finish writing and release the folder."""
+        self._manager.close()

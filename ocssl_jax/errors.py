@@ -1,0 +1,27 @@
+"""How a run may end other than well."""
+
+from collections.abc import Iterable
+
+
+class UsageError(ValueError):
+    """A config, data set or workdir that cannot be used; one line says what can."""
+
+
+class TrainingError(RuntimeError):
+    """Training broke down, by a loss that is not finite; one line says where."""
+
+
+class Interrupted(Exception):
+    """The run was asked to stop and has saved everything."""
+
+
+def one_of(what: str, name: object, allowed: Iterable[object]) -> None:
+    """Raise unless `name` is among `allowed`, naming all of them.
+
+    Raises:
+      UsageError: "config.<what> must be one of a, b, c, got x".
+    """
+    options = tuple(allowed)
+    if name not in options:
+        listed = ", ".join(map(str, options))
+        raise UsageError(f"config.{what} must be one of {listed}, got {name!r}")

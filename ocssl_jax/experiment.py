@@ -1,0 +1,169 @@
+"""An experiment: a run, the baselines it asks for beside it, a summary, a report.
+
+Each baseline strategy is a run of its own in `baselines/<name>/`, so it resumes by
+itself; the random encoder is the run's own initial state, probed once.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from ocssl_jax import accuracy, export, settings, workdir, writers
+from ocssl_jax.build import Experiment, build
+from ocssl_jax.core import TrainState
+from ocssl_jax.metrics import summarise
+from ocssl_jax.report.memory_sheet import sheet_of
+from ocssl_jax.report.table import table
+from ocssl_jax.report.write import write_report
+from ocssl_jax.train import Run, write_records
+
+Records = Sequence[accuracy.Record]
+
+
+def run(config: ConfigDict, folder: Path, overrides: Mapping[str, Any]) -> str:
+    """Do what is left to do of an experiment; the table of its results.
+
+    Args:
+      config: as resolved by `settings.resolve`.
+      folder: the workdir.
+      overrides: fields set on the command line, for the record.
+
+    Raises:
+      UsageError: before anything is written, if the config, the data or the workdir
+        cannot be used.
+      TrainingError, Interrupted: as `Run.learn`.
+    """
+    described = settings.as_json(config)
+    workdir.check(folder, described)
+    experiment = build(config)
+    with workdir.held(folder):
+        workdir.check(folder, described)
+        if not (folder / "config.json").exists():
+            text = json.dumps(workdir.describe(described, overrides), indent=1)
+            workdir.write(folder / "config.json", text + "\n")
+        if not (folder / "summary.json").exists():
+            finish(experiment, config, folder)
+    summary = json.loads((folder / "summary.json").read_text())
+    return results(summary, folder)
+
+
+def finish(experiment: Experiment, config: ConfigDict, folder: Path) -> None:
+    """Learn, run the baselines, and write everything that a finished run holds."""
+    learner = Run(experiment, config, folder)
+    baselines: dict[str, Records] = {}
+    if "random" in config.baselines and config.probe.names:
+        baselines["random"] = random_encoder(learner, folder)
+    states = learner.learn()
+    for name in config.baselines:
+        if name != "random":
+            baselines[name] = beside(config, folder, name)
+    export.export(folder / "encoder", experiment, config, states)
+    summary = summarised(learner, baselines)
+    report(learner, states, summary, baselines)
+    # Last, since it says that everything else is there.
+    workdir.write(folder / "summary.json", json.dumps(summary, indent=1) + "\n")
+
+
+def random_encoder(learner: Run, folder: Path) -> Records:
+    """Accuracies of the initial weights, held constant over the stream."""
+    path = folder / "baselines" / "random" / "accuracy.csv"
+    last = max(learner.ends.values())
+    if path.exists():
+        return accuracy.read(path)
+    keys = [jax.random.key(seed) for seed in learner.config.seeds]
+    initial = learner.seeds.split(learner.seeds.init(keys, learner.arrivals(0)))
+    probed = learner.probed(initial, after=0)
+    records = accuracy.hold(probed, experiences=last + 1)
+    write_records(path, records)
+    return records
+
+
+def beside(config: ConfigDict, folder: Path, name: str) -> Records:
+    """Run the baseline strategy `name` with everything else the same."""
+    other = config.copy_and_resolve_references()
+    other.baselines = ()
+    other.strategy.name = name
+    place = folder / "baselines" / name
+    run(other, place, {"strategy.name": name})
+    return accuracy.read(place / "accuracy.csv")
+
+
+def summarised(learner: Run, baselines: Mapping[str, Records]) -> dict[str, Any]:
+    """The content of `summary.json`; accuracies in percent."""
+    config, images = learner.config, learner.images
+    time = learner.clock.read()
+    learnt = learner.samples(learner.step) * len(config.seeds)
+    seconds = max(time["train_s"], 1e-9)
+    summary: dict[str, Any] = {
+        "strategy": config.strategy.name,
+        "method": config.method.name,
+        "dataset": config.stream.dataset,
+        "backbone": config.backbone.name,
+        "seeds": list(config.seeds),
+        "fidelity": config.fidelity,
+        "metrics": {},
+        "baselines": {},
+        "time": time,
+        "throughput": {
+            "stream_images_per_s": learnt / seconds,
+            "train_images_per_s": learner.trained / seconds,
+        },
+        "steps": learner.step,
+        "updates": learner.step * config.passes,
+        "samples_seen": learner.samples(learner.step),
+        "skipped_files": len(learner.experiment.dataset.skipped),
+    }
+    if images is not None:
+        sizes = images.sizes
+        by_probe = {
+            name: summarise(learner.records, probe=name, sizes=sizes)
+            for name in config.probe.names
+        }
+        first = config.probe.names[0]
+        summary |= {"probe": first, "test_sizes": sizes, "probes": by_probe}
+        summary["metrics"] = by_probe[first]
+        summary["baselines"] = {
+            name: summarise(records, probe=first, sizes=sizes)
+            for name, records in baselines.items()
+        }
+    return summary
+
+
+def report(
+    learner: Run,
+    states: Sequence[TrainState],
+    summary: Mapping[str, Any],
+    baselines: Mapping[str, Records],
+) -> None:
+    """Write `report/`, with the memory of the first seed."""
+    dataset, folder = learner.experiment.dataset, learner.folder
+    write_report(
+        folder / "report",
+        summary=summary,
+        accuracy=learner.records,
+        history=writers.read(folder / "metrics.jsonl"),
+        baselines_accuracy=baselines,
+        sheet=sheet_of(states[0].strategy, dataset),
+        config=json.loads((folder / "config.json").read_text()),
+    )
+
+
+def results(summary: Mapping[str, Any], folder: Path) -> str:
+    """What a person reads in the terminal when a run has ended."""
+    names = {"random": "random encoder", "none": "no strategy"}
+    rows = [(summary["strategy"], summary["metrics"])]
+    rows += [(names.get(n, n), values) for n, values in summary["baselines"].items()]
+    seeds, time = len(summary["seeds"]), summary["time"]["total_s"]
+    lines = [f"report: {folder / 'report' / 'index.html'}"]
+    if summary["metrics"]:
+        lines = [
+            f"{summary['dataset']}, {summary['probe']} probe, percent, "
+            f"mean ± std over {seeds} seed{'s' if seeds > 1 else ''}, {time:.0f} s",
+            table(rows),
+            *lines,
+        ]
+    return "\n".join(lines)

@@ -1,0 +1,56 @@
+"""The final encoder as files: safetensors, and a JSON that says how to rebuild it."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+from safetensors.numpy import save
+
+from ocssl_jax.build import Experiment
+from ocssl_jax.core import TrainState
+from ocssl_jax.workdir import write, write_bytes
+
+
+def named(tree: Mapping[str, Any], prefix: str) -> dict[str, np.ndarray]:
+    """Leaves of nested dicts as arrays named by their path, `prefix.a.b`."""
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="."): np.asarray(leaf)
+        for path, leaf in jax.tree_util.tree_leaves_with_path({prefix: tree})
+    }
+
+
+def export(
+    folder: Path,
+    experiment: Experiment,
+    config: ConfigDict,
+    states: Sequence[TrainState],
+) -> None:
+    """Write `seed_<s>.safetensors` for each seed and one `encoder.json`.
+
+    Tensors are named `params.*` and `batch_stats.*` as Flax names them, float32. The
+    JSON holds what `make_backbone` needs and the pixels' mean and std.
+    """
+    for seed, state in zip(config.seeds, states, strict=True):
+        tensors = named(state.params["method"]["encoder"], "params")
+        tensors |= named(state.model["encoder"], "batch_stats")
+        write_bytes(folder / f"seed_{seed}.safetensors", save(tensors))
+    dataset = experiment.dataset
+    _, height, width, channels = dataset.train_image.shape
+    about = {
+        "backbone": config.backbone.name,
+        "width": config.backbone.width,
+        "image_size": height,
+        "input": [height, width, channels],
+        "pixels": "uint8 / 255, minus mean, over std; channels last",
+        "mean": dataset.mean,
+        "std": dataset.std,
+        "method": config.method.name,
+        "strategy": config.strategy.name,
+        "dataset": dataset.name,
+        "seeds": list(config.seeds),
+    }
+    write(folder / "encoder.json", json.dumps(about, indent=1) + "\n")

@@ -1,0 +1,72 @@
+"""Encoder and projector as pure functions: the part that most objectives share."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from ocssl_jax.core import Array, Batch, Features, Key, Model, Params
+
+Init = Callable[[Key, Array], tuple[Params, Model]]
+Forward = Callable[..., Features]
+
+
+def network(backbone: nn.Module, projector: nn.Module) -> tuple[Init, Forward]:
+    """Functions `init` and `forward` of the two modules, one after the other.
+
+    `params` and `model` are dicts with the parts `encoder` and `projector`; `model`
+    holds the parts' running BN statistics (empty where a part has none).
+    """
+    parts = {"encoder": backbone, "projector": projector}
+
+    def init(key: Key, image: Array) -> tuple[Params, Model]:
+        x: Any = image
+        params, model = {}, {}
+        for (name, module), k in zip(
+            parts.items(), jax.random.split(key, len(parts)), strict=True
+        ):
+            variables = module.init(k, x, train=False)
+            x = module.apply(variables, x, train=False)
+            params[name] = variables["params"]
+            model[name] = variables.get("batch_stats", {})
+        return params, model
+
+    def forward(
+        params: Params,
+        model: Model,
+        images: Array,
+        *,
+        train: bool,
+        mask: Array | None = None,
+    ) -> Features:
+        x: Any = images
+        outputs, new_model = [], dict(model)
+        for name, module in parts.items():
+            variables = {"params": params[name], "batch_stats": model[name]}
+            if train:
+                x, moved = module.apply(
+                    variables, x, train=True, mask=mask, mutable=["batch_stats"]
+                )
+                new_model[name] = moved.get("batch_stats", model[name])
+            else:
+                x = module.apply(variables, x, train=False)
+            outputs.append(x)
+        e, z = outputs
+        return Features(e, z, new_model)
+
+    return init, forward
+
+
+def per_view(
+    forward: Forward, params: Params, model: Model, batch: Batch
+) -> tuple[Array, Array, Model]:
+    """Train-mode features [v n f], projections [v n d] and model, view after view."""
+    e, z = [], []
+    for view in batch.views:
+        seen = forward(params, model, view, train=True, mask=batch.mask)
+        model = seen.model
+        e.append(seen.e)
+        z.append(seen.z)
+    return jnp.stack(e), jnp.stack(z), model

@@ -1,0 +1,169 @@
+"""What a run is worth: the accuracy matrix and the numbers read from it.
+
+A[i, j] is the percentage of task i's test samples that a probe over all classes gets
+right after experience j; NaN means not measured. The conventions are those of the OCSSL
+literature (CLA, CLIMB); `measure` lists them. They presume that task j is learnt in
+experience j: of a shuffled (iid) stream only FA and CA mean anything.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ocssl_jax.accuracy import Record, to_matrix
+
+METRICS = ("FA", "CA", "CA_seen", "forgetting")  # the ones every table shows
+
+
+def overall(matrix: Any, sizes: Any) -> np.ndarray:
+    """Joint accuracy over all test samples after each experience.
+
+    Args:
+      matrix: [t e] percent.
+      sizes: [t] test samples a task; tasks of size 0 may be NaN in the matrix.
+
+    Returns:
+      [e] percent; NaN for an experience after which a task with samples is unmeasured.
+
+    Raises:
+      ValueError: if the shapes disagree or there are no test samples at all.
+    """
+    matrix, sizes = _door(matrix, sizes)
+    tested = sizes > 0
+    return sizes[tested] @ matrix[tested] / sizes.sum()
+
+
+def seen(matrix: Any) -> np.ndarray:
+    """[e] mean accuracy of the tasks i <= j met by the end of experience j, unweighted.
+
+    Raises:
+      ValueError: if `matrix` is not of shape [t e].
+    """
+    matrix = _matrix(matrix)
+    return _nanmean(np.where(_is_seen(matrix), matrix, np.nan), axis=0)
+
+
+def unseen(matrix: Any) -> np.ndarray:
+    """[e] mean accuracy of the tasks i > j still to come, NaN when there are none.
+
+    Raises:
+      ValueError: if `matrix` is not of shape [t e].
+    """
+    matrix = _matrix(matrix)
+    return _nanmean(np.where(_is_seen(matrix), np.nan, matrix), axis=0)
+
+
+def measure(matrix: Any, sizes: Any) -> dict[str, float]:
+    """Every metric of one accuracy matrix, in percent; NaN where it is undefined.
+
+    With j over the probed experiences, `last` the last of them and i over tasks:
+
+    * `FA`          joint accuracy over all test samples after `last`;
+    * `CA`          mean_j of the joint accuracy over all test samples;
+    * `CA_seen`     mean_j mean_{i<=j} A[i,j], tasks weighed alike;
+    * `forgetting`  mean_i (max_{j>=i} A[i,j] - A[i,last]);
+    * `forgetting_first`  mean_i (A[i,i] - A[i,last]), over tasks probed when learnt;
+    * `forward_transfer`  mean_j mean_{i>j} A[i,j], the accuracy on tasks to come.
+
+    Forgetting is over the tasks met by `last`; its last task contributes 0.
+
+    Args:
+      matrix: [t e] percent, NaN where not measured.
+      sizes: [t] test samples a task.
+
+    Raises:
+      ValueError: if the shapes disagree or nothing was measured.
+    """
+    matrix, sizes = _door(matrix, sizes)
+    probed = np.flatnonzero(~np.isnan(matrix).all(axis=0))
+    if not probed.size:
+        raise ValueError("the accuracy matrix holds no measurement")
+    joint, final = overall(matrix, sizes), matrix[:, probed[-1]]
+    met = _is_seen(matrix)
+    best = np.max(np.where(met & ~np.isnan(matrix), matrix, -np.inf), axis=1)
+    best = np.where(np.isfinite(best), best, np.nan)
+    first = np.full(len(matrix), np.nan)
+    diagonal = np.diagonal(matrix)
+    first[: len(diagonal)] = diagonal
+    return {
+        "FA": float(joint[probed[-1]]),
+        "CA": float(_nanmean(joint)),
+        "CA_seen": float(_nanmean(seen(matrix))),
+        "forgetting": float(_nanmean(best - final)),
+        "forgetting_first": float(_nanmean(first - final)),
+        "forward_transfer": float(_nanmean(unseen(matrix))),
+    }
+
+
+def summarise(
+    records: Iterable[Record], *, probe: str, sizes: Sequence[int]
+) -> dict[str, dict[str, Any]]:
+    """The `metrics` part of `summary.json`: each metric's mean and spread over seeds.
+
+    Args:
+      records: accuracy of every seed; only those of `probe` are read.
+      probe: name of the probe.
+      sizes: [t] test samples a task.
+
+    Returns:
+      `{metric: {"mean", "std", "per_seed"}}` in percent, `per_seed` in order of seeds.
+      `std` is the sample standard deviation; it, like any undefined value, is None
+      (JSON null) where it does not exist, as with a single seed.
+
+    Raises:
+      ValueError: if the probe has no records.
+    """
+    records = [r for r in records if r.probe == probe]
+    seeds = sorted({r.seed for r in records})
+    if not seeds:
+        raise ValueError(f"no accuracy is recorded for probe {probe!r}")
+    n = len(sizes)
+    rows = [
+        measure(to_matrix(records, seed=seed, probe=probe, n_tasks=n), sizes)
+        for seed in seeds
+    ]
+    return {name: spread([row[name] for row in rows]) for name in rows[0]}
+
+
+def spread(values: Sequence[float]) -> dict[str, Any]:
+    """Mean and sample standard deviation of `values` [s], None where undefined."""
+    known = np.asarray([v for v in values if not np.isnan(v)], np.float64)
+    return {
+        "mean": float(known.mean()) if len(known) else None,
+        "std": float(known.std(ddof=1)) if len(known) > 1 else None,
+        "per_seed": [None if np.isnan(v) else float(v) for v in values],
+    }
+
+
+def _matrix(matrix: Any) -> np.ndarray:
+    matrix = np.asarray(matrix, np.float64)
+    if matrix.ndim != 2:
+        raise ValueError(
+            f"an accuracy matrix is [tasks experiences], got {matrix.shape}"
+        )
+    return matrix
+
+
+def _door(matrix: Any, sizes: Any) -> tuple[np.ndarray, np.ndarray]:
+    matrix, sizes = _matrix(matrix), np.asarray(sizes, np.float64)
+    if sizes.shape != matrix.shape[:1] or (sizes < 0).any() or not sizes.sum():
+        raise ValueError(
+            f"sizes must give the test samples of each of {len(matrix)} tasks, "
+            f"at least one in all, got {sizes.tolist()}"
+        )
+    return matrix, sizes
+
+
+def _is_seen(matrix: np.ndarray) -> np.ndarray:
+    """[t e] bool: task i has been learnt by the end of experience j."""
+    tasks, experiences = matrix.shape
+    return np.arange(tasks)[:, None] <= np.arange(experiences)[None, :]
+
+
+def _nanmean(values: np.ndarray, axis: int | None = None) -> np.ndarray:
+    """Mean of what is known; NaN, without a warning, where nothing is."""
+    known = ~np.isnan(values)
+    total = np.where(known, values, 0.0).sum(axis=axis)
+    count = known.sum(axis=axis)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)

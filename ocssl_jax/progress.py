@@ -1,0 +1,84 @@
+"""What a person watching a run sees: a bar in a terminal, calm lines in a file."""
+
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from tqdm import tqdm
+
+from ocssl_jax import metrics
+from ocssl_jax.accuracy import to_matrix
+
+if TYPE_CHECKING:
+    from ocssl_jax.train import Run
+
+
+class Progress:
+    """Progress through the stream, in stream images of all seeds together."""
+
+    def __init__(self, run: "Run", name: str):
+        """Show where `run` stands."""
+        self._began, self._first = time.monotonic(), run.step
+        self._seeds = len(run.config.seeds)
+        self._bar = tqdm(
+            total=run.samples(run.total) * self._seeds,
+            initial=run.samples(run.step) * self._seeds,
+            desc=f"{name:>8}",
+            unit=" images",
+            disable=not sys.stderr.isatty(),
+            smoothing=0.05,
+            dynamic_ncols=True,
+        )
+        if self._first:
+            self.say(f"{name}: resumed at stream batch {run.step} of {run.total}")
+
+    def __enter__(self) -> "Progress":
+        """Show the bar."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Leave the bar as it stands."""
+        self._bar.close()
+
+    def say(self, line: str) -> None:
+        """Print a line, above the bar where there is one."""
+        self._bar.write(line, file=sys.stdout)
+        sys.stdout.flush()
+
+    def moved(self, run: "Run", per_seed: Any, rate: float) -> None:
+        """Say how far the stream has come."""
+        loss = float(np.mean([m["loss"] for m in per_seed]))
+        self._bar.set_postfix_str(f"loss {loss:.3f}", refresh=False)
+        self._bar.update(run.samples(run.step) * self._seeds - self._bar.n)
+        ends = run.step in run.ends
+        if self._bar.disable and (ends or run.step == 1 + self._first):
+            self.say(
+                f"{run.config.strategy.name}: batch {run.step:>{len(str(run.total))}}"
+                f"/{run.total}  loss {loss:.3f}  {rate:.1f} images/s  "
+                f"{_left(run, self._first, self._began)} left"
+            )
+
+    def probed(self, run: "Run", experience: int) -> None:
+        """Say what the encoder is worth after an experience."""
+        sizes = run.images.sizes if run.images else []
+        words = []
+        for probe in run.config.probe.names:
+            found = [
+                metrics.overall(
+                    to_matrix(run.records, seed=s, probe=probe, n_tasks=len(sizes)),
+                    sizes,
+                )[experience]
+                for s in run.config.seeds
+            ]
+            words.append(f"{probe} {np.mean(found):.2f} %")
+        self.say(
+            f"{run.config.strategy.name}: experience {experience + 1}"
+            f"/{len(sizes)}  {'  '.join(words)}"
+        )
+
+
+def _left(run: "Run", first: int, began: float) -> str:
+    """Estimated time to the end of the stream, h:mm:ss."""
+    each = (time.monotonic() - began) / max(run.step - first, 1)
+    return tqdm.format_interval(each * (run.total - run.step))

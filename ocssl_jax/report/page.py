@@ -1,0 +1,184 @@
+"""The report as one HTML file that holds all it needs: pictures, style, numbers."""
+
+import base64
+import json
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from ocssl_jax.metrics import METRICS
+from ocssl_jax.report.style import DPI
+from ocssl_jax.report.table import cell
+
+MEANING = {
+    "FA": "final accuracy: all test samples, after the last experience",
+    "CA": "continual accuracy: all test samples, mean over experiences",
+    "CA_seen": "continual accuracy on the tasks seen so far, mean over experiences",
+    "forgetting": "best accuracy on a task since it was learnt, minus the final one",
+}
+FOLDED = "<details><summary>Every setting of this run</summary><pre>{}</pre></details>"
+
+STYLE = """
+:root { color-scheme: light dark; --ink: #222; --muted: #666; --line: #ddd;
+  --page: #fafafa; --card: #fff; --accent: #0072b2; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e4e4e4; --muted: #9a9a9a;
+  --line: #3a3a3a; --page: #17181a; --card: #212326; --accent: #56b4e9; } }
+* { box-sizing: border-box; }
+body { margin: 0; background: var(--page); color: var(--ink);
+  font: 16px/1.5 system-ui, sans-serif; }
+main { max-width: 62rem; margin: 0 auto; padding: 2rem 1rem 4rem; }
+h1 { font-size: 1.6rem; margin: 0; overflow-wrap: anywhere; }
+h2 { font-size: 1.1rem; margin: 2.5rem 0 .8rem; }
+.muted, figcaption { color: var(--muted); font-size: .9rem; }
+.cards { display: grid; gap: .8rem; margin-top: 1.5rem;
+  grid-template-columns: repeat(auto-fit, minmax(13rem, 1fr)); }
+.card, figure, details { background: var(--card); border: 1px solid var(--line);
+  border-radius: .5rem; padding: .9rem 1rem; }
+.card b { display: block; font-size: 1.5rem; font-variant-numeric: tabular-nums; }
+.card span { color: var(--accent); font-weight: 600; }
+.card p { margin: .2rem 0 0; }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
+th, td { padding: .4rem .8rem; border-bottom: 1px solid var(--line); text-align: right;
+  white-space: nowrap; }
+th:first-child, td:first-child { text-align: left; }
+thead th { color: var(--muted); font-weight: 600; }
+tr.own td { font-weight: 600; }
+figure { margin: 0 0 1rem; }
+img { display: block; max-width: 100%; height: auto; margin: 0 auto;
+  background: #fff; border-radius: .25rem; }
+figcaption { margin-top: .6rem; }
+pre { overflow-x: auto; font-size: .85rem; }
+summary { cursor: pointer; }
+"""
+
+
+def page(
+    *,
+    summary: Mapping[str, Any],
+    config: Mapping[str, Any],
+    pictures: Sequence[tuple[Path, str]],
+) -> str:
+    """The whole page.
+
+    Args:
+      summary: content of `summary.json`.
+      config: content of `config.json`.
+      pictures: pairs of a PNG file, which is embedded, and its caption.
+    """
+    words = [summary.get(part) for part in ("strategy", "method", "dataset")]
+    title = escape(" · ".join(str(word) for word in words if word))
+    shown = "\n".join(_picture(path, caption) for path, caption in pictures)
+    settings = json.dumps(config, indent=2, default=str, ensure_ascii=False)
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>{STYLE}</style>
+</head>
+<body>
+<main>
+<h1>{title}</h1>
+<p class="muted">{escape(_subtitle(summary))}</p>
+{_cards(summary)}
+{_results(summary)}
+{_section("Pictures", shown)}
+{_section("Time", _timing(summary))}
+{_section("Config", FOLDED.format(escape(settings)))}
+</main>
+</body>
+</html>
+"""
+
+
+def _subtitle(summary: Mapping[str, Any]) -> str:
+    """Seeds, length and fidelity of the run in one line."""
+    seeds = summary.get("seeds") or []
+    parts = ["seeds " + ", ".join(map(str, seeds)) if len(seeds) > 1 else ""]
+    parts += [f"seed {seeds[0]}"] if len(seeds) == 1 else []
+    if summary.get("steps") is not None:
+        parts.append(f"{summary['steps']:,} stream batches")
+    if summary.get("fidelity"):
+        parts.append(f"fidelity: {summary['fidelity']}")
+    return " · ".join(part for part in parts if part)
+
+
+def _cards(summary: Mapping[str, Any]) -> str:
+    values = summary.get("metrics") or {}
+    cards = [
+        f'<div class="card"><span>{escape(name)}</span><b>{cell(values[name])}</b>'
+        f'<p class="muted">{escape(MEANING[name])} (%)</p></div>'
+        for name in METRICS
+        if name in values
+    ]
+    return f'<div class="cards">{"".join(cards)}</div>' if cards else ""
+
+
+def _results(summary: Mapping[str, Any]) -> str:
+    """The run, its other probes and its baselines, one row each."""
+    if not summary.get("metrics"):
+        return _section("Results", '<p class="muted">This run was not probed.</p>')
+    rows = [(str(summary.get("strategy", "this run")), summary["metrics"], "own")]
+    for name, values in (summary.get("probes") or {}).items():
+        rows.append(
+            (f"{summary.get('strategy', 'this run')}, {name} probe", values, "")
+        )
+    for name, values in (summary.get("baselines") or {}).items():
+        rows.append((name, values, ""))
+    body = "\n".join(
+        f'<tr class="{kind}"><td>{escape(name)}</td>'
+        + "".join(f"<td>{cell(values.get(m))}</td>" for m in METRICS)
+        + "</tr>"
+        for name, values, kind in rows
+    )
+    head = "".join(f"<th>{m}</th>" for m in METRICS)
+    note = "Percent; mean ± sample standard deviation over seeds."
+    return _section(
+        "Results",
+        f'<div class="scroll"><table><thead><tr><th>strategy</th>{head}</tr></thead>'
+        f'<tbody>{body}</tbody></table></div><p class="muted">{note}</p>',
+    )
+
+
+def _timing(summary: Mapping[str, Any]) -> str:
+    """Seconds and throughput of the run."""
+    entries = {**(summary.get("time") or {}), **(summary.get("throughput") or {})}
+    rows = "".join(
+        f"<tr><td>{escape(name)}</td><td>{escape(text)}</td></tr>"
+        for name, text in (_quantity(*entry) for entry in entries.items())
+    )
+    return (
+        f'<div class="scroll"><table><tbody>{rows}</tbody></table></div>'
+        if rows
+        else ""
+    )
+
+
+def _quantity(name: str, value: Any) -> tuple[str, str]:
+    """`('train_s', 12.3)` as `('train', '12.3 s')`."""
+    number = f"{value:,.1f}" if isinstance(value, int | float) else str(value)
+    if name.endswith("_images_per_s"):
+        return name.removesuffix("_images_per_s") + " images", f"{number} images/s"
+    if name.endswith("_s"):
+        return name.removesuffix("_s"), f"{number} s"
+    return name, number
+
+
+def _picture(path: Path, caption: str) -> str:
+    content = path.read_bytes()
+    data = base64.b64encode(content).decode("ascii")
+    text = escape(caption)
+    # Bytes 16 to 20 of a PNG are its width; shown at 96 dots an inch, type is of one
+    # size in all pictures.
+    width = int.from_bytes(content[16:20], "big") * 96 // DPI
+    return (
+        f'<figure><img alt="{text}" width="{width}" src="data:image/png;base64,{data}">'
+        f"<figcaption>{text}</figcaption></figure>"
+    )
+
+
+def _section(title: str, body: str) -> str:
+    return f"<section><h2>{title}</h2>\n{body}\n</section>" if body else ""

@@ -1,0 +1,46 @@
+"""Comparison of runs as an aligned table, for a terminal and for Markdown alike."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ocssl_jax.metrics import METRICS
+
+NAMES = {"random": "random encoder", "none": "no strategy"}  # baselines, in words
+Row = tuple[
+    str, Mapping[str, Any]
+]  # name, {metric: {'mean', 'std'}} as summary.json has
+
+
+def cell(value: Mapping[str, Any] | None) -> str:
+    """`{'mean', 'std'}` in percent as '38.52 ± 0.41'; '-' where nothing is known."""
+    if not value or value.get("mean") is None:
+        return "-"
+    if value.get("std") is None:
+        return f"{value['mean']:.2f}"
+    return f"{value['mean']:.2f} ± {value['std']:.2f}"
+
+
+def table(rows: Sequence[Row], *, metrics: Sequence[str] = METRICS) -> str:
+    """A Markdown table with one line a run, mean ± sample std over seeds in percent.
+
+    Args:
+      rows: pairs of a name and the `metrics` part of a `summary.json`.
+      metrics: the columns, in order.
+
+    Returns:
+      Lines joined by newlines, numbers aligned right, no newline at the end.
+    """
+    head = ["strategy", *metrics]
+    body = [
+        [name.replace("|", r"\|"), *(cell(values.get(m)) for m in metrics)]
+        for name, values in rows
+    ]
+    widths = [max(len(line[i]) for line in [head, *body]) for i in range(len(head))]
+    rule = ["-" * widths[0], *("-" * (w - 1) + ":" for w in widths[1:])]
+    return "\n".join(_line(line, widths) for line in [head, rule, *body])
+
+
+def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
+    first, *others = zip(cells, widths, strict=True)
+    padded = [first[0].ljust(first[1]), *(text.rjust(w) for text, w in others)]
+    return f"| {' | '.join(padded)} |"

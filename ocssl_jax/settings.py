@@ -1,0 +1,137 @@
+"""From the config a user gave to the one a run uses: overlay, checks, JSON.
+
+Fields have types already (ml_collections checks them); here are the ranges and names,
+each wrong one answered by one line that says what is allowed.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from ocssl_jax.errors import UsageError, one_of
+
+# Fields that do not decide a run's results: they may change when it resumes.
+FREE = ("checkpoint", "log", "chunk", "stream.data_dir")
+
+Check = tuple[Callable[[Any], bool], str]
+POSITIVE: Check = (lambda x: x >= 1, "at least 1")
+COUNT: Check = (lambda x: x >= 0, "0 or more")
+ABOVE_0: Check = (lambda x: x > 0, "above 0")
+SHARE: Check = (lambda x: 0 <= x < 1, "in [0, 1)")
+
+CHECKS: dict[str, Check] = {
+    "passes": POSITIVE,
+    "chunk": COUNT,
+    "stream.image_size": COUNT,
+    "stream.tasks": POSITIVE,
+    "stream.classes": COUNT,
+    "stream.val_ratio": SHARE,
+    "stream.batch_size": POSITIVE,
+    "stream.limit": COUNT,
+    "backbone.width": COUNT,
+    "method.projection": POSITIVE,
+    "strategy.replay_size": POSITIVE,
+    "strategy.memory_size": POSITIVE,
+    "strategy.feature_decay": (lambda x: 0 <= x <= 1, "in [0, 1]"),
+    "strategy.ema_decay": (lambda x: 0 <= x <= 1, "in [0, 1]"),
+    "strategy.align_hidden": POSITIVE,
+    "optimizer.learning_rate": ABOVE_0,
+    "optimizer.momentum": SHARE,
+    "optimizer.weight_decay": COUNT,
+    "optimizer.divisor": ABOVE_0,
+    "probe.every": POSITIVE,
+    "probe.labels_per_class": COUNT,
+    "probe.batch_size": POSITIVE,
+    "checkpoint.every": POSITIVE,
+    "checkpoint.keep": POSITIVE,
+    "log.every": POSITIVE,
+}
+
+
+def resolve(config: ConfigDict, overrides: Mapping[str, Any]) -> ConfigDict:
+    """The config with the reference overlay, where asked for, and every field checked.
+
+    Args:
+      config: from a file of `configs/`, with the command line's values in it.
+      overrides: dotted field -> value as given on the command line; they win over the
+        overlay.
+
+    Raises:
+      UsageError: naming the first field that is out of range.
+    """
+    config = config.copy_and_resolve_references()
+    one_of("fidelity", config.fidelity, ("paper", "reference"))
+    if config.fidelity == "reference":
+        config.update(config.reference)
+        for name, value in overrides.items():
+            put(config, name, value)
+    validate(config)
+    return config
+
+
+def get(config: ConfigDict, name: str) -> Any:
+    """The field with the dotted `name`."""
+    for part in name.split("."):
+        config = config[part]
+    return config
+
+
+def put(config: ConfigDict, name: str, value: Any) -> None:
+    """Set the field with the dotted `name`."""
+    *groups, last = name.split(".")
+    for part in groups:
+        config = config[part]
+    config[last] = value
+
+
+def validate(config: ConfigDict) -> None:
+    """Check ranges; names are checked where their registries are at hand.
+
+    Raises:
+      UsageError: naming the field, its value and what is allowed.
+    """
+    for name, (holds, words) in CHECKS.items():
+        value = get(config, name)
+        if not holds(value):
+            raise UsageError(f"config.{name} must be {words}, got {value!r}")
+    seeds = config.seeds
+    if not seeds or not all(type(s) is int and 0 <= s < 2**31 for s in seeds):
+        raise UsageError(
+            f"config.seeds must be integers in [0, 2^31) such as 0,1,2, got {seeds!r}"
+        )
+    if len(set(seeds)) < len(seeds):
+        raise UsageError(f"config.seeds must differ from each other, got {seeds!r}")
+    one_of("precision", config.precision, ("float32", "bfloat16"))
+    one_of("augment.per", config.augment.per, ("sample", "batch"))
+
+
+def as_json(config: ConfigDict) -> dict[str, Any]:
+    """The config as JSON holds it: tuples have become lists."""
+    return json.loads(config.to_json_best_effort())
+
+
+def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Dotted field -> value."""
+    fields: dict[str, Any] = {}
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            fields |= flat(value, f"{prefix}{name}.")
+        else:
+            fields[prefix + name] = value
+    return fields
+
+
+def differences(
+    old: Mapping[str, Any], new: Mapping[str, Any], free: Iterable[str] = FREE
+) -> list[str]:
+    """Lines `field: old -> new` for what decides results and is not the same."""
+    before, after = flat(old), flat(new)
+    free = tuple(free)
+    return [
+        f"{name}: {before.get(name)!r} -> {after.get(name)!r}"
+        for name in sorted(before.keys() | after.keys())
+        if before.get(name) != after.get(name)
+        and not any(name == f or name.startswith(f + ".") for f in free)
+    ]

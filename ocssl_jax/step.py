@@ -1,0 +1,124 @@
+"""The step: what happens when one stream minibatch arrives. The only loop there is.
+
+strategy.begin
+passes times:   batch   <- strategy.draw, augmented afresh
+loss    <- method.loss + strategy.loss
+params  <- optimizer
+model   <- method.update;  strategy.update
+strategy.end
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from ocssl_jax.core import (
+    Array,
+    Augment,
+    Key,
+    Learner,
+    Method,
+    Outputs,
+    Prepare,
+    Stream,
+    TrainState,
+)
+from ocssl_jax.losses import masked_mean
+from ocssl_jax.optim import Optimizer
+from ocssl_jax.strategies.base import Strategy
+
+Metrics = dict[str, Array]
+Init = Callable[[Key, Stream], TrainState]
+Step = Callable[[TrainState, Stream], tuple[TrainState, Metrics]]
+
+
+def make_step(
+    method: Method,
+    strategy: Strategy,
+    optimizer: Optimizer,
+    *,
+    augment: Augment,
+    prepare: Prepare,
+    passes: int,
+) -> tuple[Init, Step]:
+    """The pure functions `init` and `train_step` of one learner.
+
+    Args:
+      method: the SSL objective.
+      strategy: what continual learning adds.
+      optimizer: updates the parameters of both.
+      augment: raw rows to augmented views.
+      prepare: raw rows to normalised images.
+      passes: updates a stream batch.
+
+    Returns:
+      `init(key, stream) -> TrainState`, which reads shapes off an example `stream`, and
+      `train_step(state, stream) -> state, metrics`, whose metrics are scalars of the
+      last pass. Both may be jitted, vmapped over a leading axis of seeds, and donated.
+    """
+
+    def learner_of(params: Any, model: Any) -> Learner:
+        return Learner(params["method"], model, method, prepare)
+
+    def init(key: Key, stream: Stream) -> TrainState:
+        k_method, k_strategy, k_run = jax.random.split(key, 3)
+        params, model = method.init(k_method, prepare(stream.image[:1]))
+        learner = Learner(params, model, method, prepare)
+        extra, kept = strategy.init(k_strategy, learner, stream)
+        params = {"method": params, "strategy": extra}
+        step = jnp.zeros((), jnp.int32)
+        return TrainState(k_run, step, params, model, kept, optimizer.init(params))
+
+    def one_pass(
+        stream: Stream, carry: Any, x: tuple[Array, Key]
+    ) -> tuple[Any, tuple[Outputs, Metrics]]:
+        params, model, kept, opt_state = carry
+        i, key = x
+        k_draw, k_loss = jax.random.split(key)
+        learner = learner_of(params, model)
+        batch = strategy.draw(k_draw, kept, learner, stream, augment)
+
+        def objective(params: Any) -> tuple[Array, tuple[Outputs, Metrics]]:
+            out = method.loss(params["method"], model, batch, k_loss)
+            terms = {"ssl": masked_mean(out.loss, batch.mask)} | strategy.loss(
+                params["strategy"], kept, learner_of(params, model), batch, out
+            )
+            return jnp.sum(jnp.stack([*terms.values()])), (out, terms)
+
+        (loss, (out, terms)), grads = jax.value_and_grad(objective, has_aux=True)(
+            params
+        )
+        params, opt_state = optimizer.update(grads, opt_state, params, i)
+        model = method.update(params["method"], out.model)
+        kept = strategy.update(kept, learner_of(params, model), batch, out)
+        metrics = {
+            "loss": loss,
+            **terms,
+            "gradient_norm": optax.global_norm(grads),
+            "learning_rate": optimizer.learning_rate(i),
+            "rows": jnp.sum(batch.mask),
+        }
+        return (params, model, kept, opt_state), (out._replace(model=()), metrics)
+
+    def train_step(state: TrainState, stream: Stream) -> tuple[TrainState, Metrics]:
+        key = jax.random.fold_in(state.key, state.step)
+        k_begin, k_passes, k_end = jax.random.split(key, 3)
+
+        learner = learner_of(state.params, state.model)
+        kept, model = strategy.begin(k_begin, state.strategy, learner, stream)
+
+        carry = (state.params, model, kept, state.opt_state)
+        xs = (jnp.arange(passes), jax.random.split(k_passes, passes))
+        carry, seen = jax.lax.scan(lambda c, x: one_pass(stream, c, x), carry, xs)
+        params, model, kept, opt_state = carry
+        out, metrics = jax.tree.map(lambda y: y[-1], seen)
+
+        learner = learner_of(params, model)
+        kept, model = strategy.end(k_end, kept, learner, stream, out)
+        state = TrainState(state.key, state.step + 1, params, model, kept, opt_state)
+        return state, metrics | strategy.metrics(kept)
+
+    return init, train_step

@@ -1,0 +1,150 @@
+"""A strategy is a tuple of hooks around the one step; absent hooks do nothing.
+
+`Strategy()` is plain fine-tuning on the stream, `chain` composes, and the set is closed
+under it. The seven hooks, in the order in which `step.py` calls them:
+
+  init     (key, learner, stream)                 -> params, state
+  begin    (key, state, learner, stream)          -> state, model   once a stream batch
+  draw     (key, state, learner, stream, augment) -> Batch          each pass
+  loss     (params, state, learner, batch, out)   -> {name: []}     added to the SSL's
+  update   (state, learner, batch, out)           -> state          after each update
+  end      (key, state, learner, stream, out)     -> state, model   once a stream batch
+  metrics  (state)                                -> {name: []}     for the log
+
+`params` are trained with the method's; `state` is carried as it is. `begin` and `end`
+may hand back a changed `model` (BN statistics), nothing else of the learner.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+
+from ocssl_jax.core import Array, Augment, Batch, Key, Learner, Model, Outputs, Stream
+
+
+def _init(key: Key, learner: Learner, stream: Stream) -> tuple[Any, Any]:
+    """No trained parts and no state."""
+    del key, learner, stream
+    return (), ()
+
+
+def _begin(key: Key, state: Any, learner: Learner, stream: Stream) -> tuple[Any, Model]:
+    """Leave everything as it is."""
+    del key, stream
+    return state, learner.model
+
+
+def stream_only(
+    key: Key, state: Any, learner: Learner, stream: Stream, augment: Augment
+) -> Batch:
+    """Train on the stream's own rows: the draw of a strategy without replay."""
+    del state, learner
+    items = stream.items()
+    return Batch(views=augment(key, items["image"]), mask=stream.mask, items=items)
+
+
+def _loss(
+    params: Any, state: Any, learner: Learner, batch: Batch, out: Outputs
+) -> dict[str, Array]:
+    """Add nothing to the SSL loss."""
+    del params, state, learner, batch, out
+    return {}
+
+
+def _update(state: Any, learner: Learner, batch: Batch, out: Outputs) -> Any:
+    """Keep the state."""
+    del learner, batch, out
+    return state
+
+
+def _end(
+    key: Key, state: Any, learner: Learner, stream: Stream, out: Outputs
+) -> tuple[Any, Model]:
+    """Leave everything as it is."""
+    del key, stream, out
+    return state, learner.model
+
+
+def _metrics(state: Any) -> dict[str, Array]:
+    """Nothing to log."""
+    del state
+    return {}
+
+
+class Strategy(NamedTuple):
+    """What continual learning adds to the plain step; see the module's docstring."""
+
+    init: Callable[..., tuple[Any, Any]] = _init
+    begin: Callable[..., tuple[Any, Model]] = _begin
+    draw: Callable[..., Batch] = stream_only
+    loss: Callable[..., dict[str, Array]] = _loss
+    update: Callable[..., Any] = _update
+    end: Callable[..., tuple[Any, Model]] = _end
+    metrics: Callable[..., dict[str, Array]] = _metrics
+
+
+def chain(*parts: Strategy) -> Strategy:
+    """Run every part's hooks in order; at most one part may bring its own `draw`.
+
+    Raises:
+      ValueError: if two parts draw, since only one batch can be trained on.
+    """
+    draws = [i for i, part in enumerate(parts) if part.draw is not stream_only]
+    if len(draws) > 1:
+        raise ValueError(f"chain: one part may have a draw hook, got {len(draws)}")
+
+    def init(key: Key, learner: Learner, stream: Stream) -> tuple[Any, Any]:
+        keys = jax.random.split(key, len(parts))
+        pairs = [
+            part.init(k, learner, stream) for part, k in zip(parts, keys, strict=True)
+        ]
+        return tuple(p for p, _ in pairs), tuple(s for _, s in pairs)
+
+    def through(hook: str) -> Callable[..., tuple[Any, Model]]:
+        def run(key: Key, state: Any, learner: Learner, *seen: Any) -> Any:
+            new = []
+            for part, k, s in zip(
+                parts, jax.random.split(key, len(parts)), state, strict=True
+            ):
+                s, model = getattr(part, hook)(k, s, learner, *seen)
+                learner = dataclasses.replace(learner, model=model)
+                new.append(s)
+            return tuple(new), learner.model
+
+        return run
+
+    def draw(
+        key: Key, state: Any, learner: Learner, stream: Stream, augment: Augment
+    ) -> Batch:
+        i = draws[0]
+        return parts[i].draw(key, state[i], learner, stream, augment)
+
+    def loss(
+        params: Any, state: Any, learner: Learner, batch: Batch, out: Outputs
+    ) -> dict[str, Array]:
+        terms: dict[str, Array] = {}
+        for part, p, s in zip(parts, params, state, strict=True):
+            terms |= part.loss(p, s, learner, batch, out)
+        return terms
+
+    def update(state: Any, learner: Learner, batch: Batch, out: Outputs) -> Any:
+        pairs = zip(parts, state, strict=True)
+        return tuple(part.update(s, learner, batch, out) for part, s in pairs)
+
+    def metrics(state: Any) -> dict[str, Array]:
+        values: dict[str, Array] = {}
+        for part, s in zip(parts, state, strict=True):
+            values |= part.metrics(s)
+        return values
+
+    return Strategy(
+        init=init,
+        begin=through("begin"),
+        draw=draw if draws else stream_only,
+        loss=loss,
+        update=update,
+        end=through("end"),
+        metrics=metrics,
+    )

@@ -1,0 +1,229 @@
+"""A run: learn from the stream, probe, log, checkpoint; again where it was interrupted.
+
+One class holds what changes while the run goes on. The order of things at the end of a
+chunk decides what a kill may cost: the log is written, then the checkpoint; probes come
+after the checkpoint of their experience, and their file is replaced in one go.
+"""
+
+import signal
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from ocssl_jax import accuracy, seeds, workdir
+from ocssl_jax.build import VIEWS, Experiment, arrival
+from ocssl_jax.checkpoint import Checkpoints
+from ocssl_jax.clock import Clock
+from ocssl_jax.core import TrainState
+from ocssl_jax.errors import Interrupted, TrainingError
+from ocssl_jax.probing import Encoder, probe, probing
+from ocssl_jax.progress import Progress
+from ocssl_jax.writers import History
+
+CHUNK = 50  # stream batches between host syncs on an accelerator
+
+
+class Stop:
+    """Remembers SIGTERM and SIGINT, so that the run can save before it goes."""
+
+    asked = False
+
+    def __enter__(self) -> "Stop":
+        """Listen, instead of dying at once."""
+        kinds = (signal.SIGTERM, signal.SIGINT)
+        self._before = {kind: signal.signal(kind, self._ask) for kind in kinds}
+        return self
+
+    def _ask(self, kind: int, frame: FrameType | None) -> None:
+        del kind, frame
+        self.asked = True
+
+    def __exit__(self, *_: object) -> None:
+        """Listen no more."""
+        for kind, handler in self._before.items():
+            signal.signal(kind, handler)
+
+
+class Run:
+    """One strategy on one stream, all seeds, in one workdir."""
+
+    def __init__(self, experiment: Experiment, config: ConfigDict, folder: Path):
+        """Start afresh, or from the newest checkpoint in `folder`."""
+        self.experiment, self.config, self.folder = experiment, config, folder
+        self.seeds = seeds.for_platform(
+            jax.default_backend(), experiment.init, experiment.step
+        )
+        self.clock = Clock()
+        self.step, self.trained = 0, 0  # stream batches; augmented images, all seeds
+        self.states = self.seeds.init(
+            [jax.random.key(seed) for seed in config.seeds], self.arrivals(0)
+        )
+        self.encode = Encoder(experiment, batch_size=config.probe.batch_size)
+        self.images = probing(experiment, config) if config.probe.names else None
+        self.checkpoints = Checkpoints(
+            folder / "checkpoints", keep=config.checkpoint.keep
+        )
+        if self.checkpoints.latest() is not None:
+            self._restore()
+        which = experiment.schedules[0].experience
+        last = np.flatnonzero(np.diff(which, append=-1))
+        self.ends = {int(i) + 1: int(which[i]) for i in last}  # step -> experience
+        self.total = len(which)
+        self.records = self._read_records()
+        self.history = History(
+            folder, step=self.step, tensorboard=config.log.tensorboard
+        )
+
+    def _restore(self) -> None:
+        like = self.seeds.split(self.states)
+        states, progress = self.checkpoints.restore(like)
+        self.states = self.seeds.join(states)
+        self.step = int(states[0].step)
+        self.clock.add(progress["time"])
+        self.trained = progress["trained"]
+
+    def _read_records(self) -> list[accuracy.Record]:
+        """Rows of `accuracy.csv` that the restored step has already earned."""
+        path = self.folder / "accuracy.csv"
+        if not path.exists():
+            return []
+        done = {e for end, e in self.ends.items() if end <= self.step}
+        return [row for row in accuracy.read(path) if row.after_experience in done]
+
+    def arrivals(self, step: int) -> list[Any]:
+        """Each seed's stream batch of `step`."""
+        e = self.experiment
+        return [arrival(e.dataset, schedule, step) for schedule in e.schedules]
+
+    def learn(self) -> list[TrainState]:
+        """Go through the stream to its end; the final state of each seed.
+
+        Raises:
+          Interrupted: after a SIGTERM or SIGINT, everything saved.
+          TrainingError: if a loss is not finite; the last checkpoint is a good one.
+        """
+        name = self.config.strategy.name
+        with Stop() as stop, Progress(self, name) as progress:
+            try:
+                self._probe_if_due(progress)
+                while self.step < self.total:
+                    self._chunk(progress)
+                    if stop.asked or self._save_due():
+                        self._save()
+                    if stop.asked:
+                        raise Interrupted(f"stopped after stream batch {self.step}")
+                    self._probe_if_due(progress)
+                    if stop.asked and self.step < self.total:
+                        raise Interrupted(f"stopped after stream batch {self.step}")
+            finally:
+                self.checkpoints.close()
+                self.history.close()
+        return self.seeds.split(self.states)
+
+    def _save_due(self) -> bool:
+        return self.step % self.config.checkpoint.every == 0 or self.step in self.ends
+
+    def _save(self) -> None:
+        states = self.seeds.split(self.states)
+        progress = {"time": self.clock.read(), "trained": self.trained}
+        self.checkpoints.save(self.step, states, progress)
+
+    def _next_stop(self) -> int:
+        """The step at which the host looks at results again."""
+        on_cpu = jax.default_backend() == "cpu"
+        chunk = self.config.chunk or (1 if on_cpu else CHUNK)
+        every = self.config.checkpoint.every
+        end = min(end for end in self.ends if end > self.step)
+        return min(self.step + chunk, (self.step // every + 1) * every, end)
+
+    def _chunk(self, progress: Progress) -> None:
+        """Learn up to the next stop without waiting for any result in between."""
+        began, first, stop = time.monotonic(), self.step, self._next_stop()
+        with self.clock.part("train_s"):
+            seen = []
+            for step in range(first, stop):
+                self.states, metrics = self.seeds.step(self.states, self.arrivals(step))
+                seen.append(metrics)
+            seen = jax.device_get(seen)
+        self.step = stop
+        seconds = time.monotonic() - began
+        self._check_finite(first, seen)
+        rows = sum(int(m["rows"]) for per_seed in seen for m in per_seed)
+        self.trained += rows * VIEWS * self.config.passes
+        images = self.samples(stop) - self.samples(first)
+        rate = images * len(self.config.seeds) / max(seconds, 1e-9)
+        for step, metrics in enumerate(seen, first + 1):
+            if step % self.config.log.every == 0 or step == self.total:
+                self.history.append(self._line(step, metrics, rate))
+        progress.moved(self, seen[-1], rate)
+
+    def samples(self, step: int) -> int:
+        """Stream images that one seed has met by `step`."""
+        return int(self.experiment.schedules[0].mask[:step].sum())
+
+    def _check_finite(self, first: int, seen: Sequence[Sequence[Any]]) -> None:
+        for step, per_seed in enumerate(seen, first + 1):
+            for seed, metrics in zip(self.config.seeds, per_seed, strict=True):
+                for name in ("loss", "gradient_norm"):
+                    if not np.isfinite(metrics[name]):
+                        raise TrainingError(
+                            f"{name} is {metrics[name]} at stream batch {step}, seed "
+                            f"{seed}; the last good checkpoint is "
+                            f"{self.checkpoints.latest() or 'none'}. A smaller "
+                            f"optimizer.learning_rate often helps."
+                        )
+
+    def _line(
+        self, step: int, per_seed: Sequence[dict[str, Any]], rate: float
+    ) -> dict[str, Any]:
+        """A record of `metrics.jsonl`: means over seeds, then every seed's value."""
+        values = {k: [float(m[k]) for m in per_seed] for k in per_seed[0]}
+        return {
+            "step": step,
+            "samples_seen": self.samples(step),
+            "experience": int(self.experiment.schedules[0].experience[step - 1]),
+            **{name: float(np.mean(v)) for name, v in values.items()},
+            "per_seed": values,
+            "images_per_s": round(rate, 2),
+        }
+
+    def _probe_if_due(self, progress: Progress) -> None:
+        """Probe the experience that ends here, unless that was done before a kill."""
+        experience = self.ends.get(self.step)
+        if experience is None or self.images is None:
+            return
+        wanted = (experience + 1) % self.config.probe.every == 0
+        done = any(r.after_experience == experience for r in self.records)
+        if done or not (wanted or self.step == self.total):
+            return
+        with self.clock.part("probe_s"):
+            states = self.seeds.split(self.states)
+            self.records += self.probed(states, after=experience)
+        write_records(self.folder / "accuracy.csv", self.records)
+        progress.probed(self, experience)
+
+    def probed(
+        self, states: Sequence[TrainState], *, after: int
+    ) -> list[accuracy.Record]:
+        """Accuracies of every seed's encoder."""
+        assert self.images is not None
+        return [
+            record
+            for seed, state in zip(self.config.seeds, states, strict=True)
+            for record in probe(
+                self.experiment, self.encode, self.images, state, seed=seed, after=after
+            )
+        ]
+
+
+def write_records(path: Path, records: Sequence[accuracy.Record]) -> None:
+    """Replace `accuracy.csv`."""
+    lines = [",".join(accuracy.FIELDS)]
+    lines += [",".join(map(str, (*r[:-1], f"{r.accuracy:.4f}"))) for r in records]
+    workdir.write(path, "\n".join(lines) + "\n")

@@ -1,0 +1,117 @@
+"""The folder of one run: what lies where, who may write, and nothing half-written."""
+
+import fcntl
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from ocssl_jax import settings
+from ocssl_jax.errors import UsageError
+
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+
+
+def write(path: Path, text: str) -> None:
+    """Replace the file in one go: a reader sees the old text or the new."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Replace the file in one go: a reader sees the old content or the new."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(path.name + ".draft")
+    with draft.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(draft, path)
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Hold the workdir for this process; the lock dies with the process.
+
+    Raises:
+      UsageError: if another process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UsageError(
+                f"{folder} is in use by another run; wait for it or choose another "
+                f"--workdir"
+            ) from error
+        yield
+
+
+def check(folder: Path, config: Mapping[str, Any]) -> None:
+    """Refuse a workdir that cannot take this run's results.
+
+    Raises:
+      UsageError: if `folder` is a file, holds another config, or something that is no
+        run at all.
+    """
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise UsageError(f"--workdir {folder} is a file, a folder is needed")
+    path = folder / "config.json"
+    if not path.exists():
+        if any(p.name != ".lock" and p.suffix != ".draft" for p in folder.iterdir()):
+            raise UsageError(
+                f"--workdir {folder} holds files but no config.json; "
+                f"choose an empty or new folder"
+            )
+        return
+    try:
+        old = json.loads(path.read_text())["config"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UsageError(
+            f"{path} is damaged; delete it if the run's settings are the same, or "
+            f"choose another --workdir"
+        ) from error
+    changed = settings.differences(old, config)
+    if changed:
+        more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
+        raise UsageError(
+            f"{folder} holds a run with another config ({changed[0]}{more}); "
+            f"choose another --workdir or repeat that run's command"
+        )
+
+
+def describe(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """What `config.json` says of a run: settings, versions, device, commit."""
+    import jax
+
+    return {
+        "config": config,
+        "overrides": dict(overrides),
+        "python": sys.version.split()[0],
+        "versions": {name: version(name) for name in PACKAGES},
+        "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+        "platform": jax.default_backend(),
+        "commit": commit(),
+    }
+
+
+def commit() -> str | None:
+    """The git commit of the code that runs, None outside a checkout."""
+    here = Path(__file__).parent
+    try:
+        found = subprocess.run(
+            ["git", "-C", here, "rev-parse", "HEAD"],
+            capture_output=True,
+            text=True,
+            timeout=5,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return found.stdout.strip() or None

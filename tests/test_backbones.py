@@ -1,0 +1,263 @@
+"""Backbones: sizes known from torchvision, starting weights, masks end to end."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+
+from ocssl_jax.backbones import BACKBONES, make_backbone
+from ocssl_jax.backbones.resnet import Block
+from ocssl_jax.backbones.resnet9 import ResNet9
+
+SMALL = ("resnet18", "resnet50", "resnet9", "convnet", "mlp")  # one of each kind
+
+
+def build(name, side=8, width=3, dtype="float32"):
+    return make_backbone(name, image_size=side, dtype=dtype, width=width)
+
+
+def shapes(name, side, width=0, channels=3):
+    """Abstract variables and features of two images: nothing is computed."""
+    module = build(name, side, width)
+    x = jnp.zeros((2, side, side, channels))
+    variables = jax.eval_shape(lambda: module.init(jax.random.key(0), x, train=False))
+    y = jax.eval_shape(lambda v: module.apply(v, x, train=False), variables)
+    return variables, y
+
+
+def activations(module, side, channels=3):
+    """Layer name -> shape of its output for one image."""
+    x = jnp.zeros((1, side, side, channels))
+    run = lambda: module.init_with_output(
+        jax.random.key(0), x, train=False, capture_intermediates=True
+    )[1]["intermediates"]
+    flat = jax.tree_util.tree_leaves_with_path(jax.eval_shape(run))
+    return {path[0].key: leaf.shape for path, leaf in flat if len(path) == 3}
+
+
+def count(tree):
+    return sum(leaf.size for leaf in jax.tree.leaves(tree))
+
+
+# torchvision's totals less the classifier (f x 1000 + 1000), ImageNet stem:
+# 11,689,512 - 513,000; 21,797,672 - 513,000; 25,557,032 - 2,049,000.
+TORCHVISION = {"resnet18": 11_176_512, "resnet34": 21_284_672, "resnet50": 23_508_032}
+
+
+@pytest.mark.parametrize("name", TORCHVISION)
+def test_parameter_counts_equal_torchvision(name):
+    large, _ = shapes(name, 224)
+    assert count(large["params"]) == TORCHVISION[name]
+    small, _ = shapes(name, 32)
+    assert count(small["params"]) == TORCHVISION[name] - 3 * 64 * (49 - 9)
+
+
+def test_resnet9_parameter_count_by_hand():
+    w = 64
+    layers = [(3, w), (w, 2 * w), (2 * w, 2 * w), (2 * w, 2 * w)]
+    layers += [(2 * w, 4 * w), (4 * w, 8 * w), (8 * w, 8 * w), (8 * w, 8 * w)]
+    expected = sum(9 * i * o + 3 * o for i, o in layers)  # bias, scale, bias
+    assert count(shapes("resnet9", 32)[0]["params"]) == expected
+
+
+FEATURES = {
+    "resnet18": 512,
+    "resnet34": 512,
+    "resnet50": 2048,
+    "slim_resnet18": 160,
+    "wide_resnet18": 1024,
+    "resnet9": 512,
+    "slim_resnet9": 160,
+    "wide_resnet9": 1024,
+    "convnet": 128,
+    "mlp": 64,
+}
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_feature_dimension_and_dtype(name):
+    for side in (32, 64):
+        _, y = shapes(name, side)
+        assert (y.shape, y.dtype) == ((2, FEATURES[name]), jnp.float32)
+
+
+@pytest.mark.parametrize(("side", "channels"), [(8, 1), (28, 1), (32, 3)])
+@pytest.mark.parametrize("name", SMALL)
+def test_all_image_sizes_work(name, side, channels):
+    shapes(name, side, 4, channels)
+
+
+def test_spatial_sizes_of_both_resnet_stems():
+    small = activations(build("resnet18", 32), 32)
+    assert small["stem_conv"] == (1, 32, 32, 3)
+    sides = [small[f"stage{s}_block2"][1] for s in (1, 2, 3, 4)]
+    assert sides == [32, 16, 8, 4]
+    assert [small[f"stage{s}_block2"][3] for s in (1, 2, 3, 4)] == [3, 6, 12, 24]
+    large = activations(build("resnet18", 224), 224)
+    assert large["stem_conv"][1] == 112
+    assert [large[f"stage{s}_block2"][1] for s in (1, 2, 3, 4)] == [56, 28, 14, 7]
+
+
+def test_spatial_sizes_of_convnet_and_resnet9():
+    for side, end in ((8, 1), (28, 4), (32, 4)):
+        assert activations(build("convnet", side), side)["conv4"][1] == end
+    nine = activations(build("resnet9", 32), 32)
+    assert [nine[f"layer{i}_conv"][1] for i in (1, 2, 3, 4)] == [32, 32, 16, 8]
+    assert nine["residual2b_conv"][1:] == (4, 4, 24)
+
+
+def test_bottleneck_strides_on_the_three_by_three():
+    block = Block(4, 2, True, jnp.float32)
+    seen = activations(block, 8)
+    assert (seen["conv1"][1], seen["conv2"][1], seen["conv3"]) == (8, 4, (1, 4, 4, 16))
+
+
+def test_resnet_initial_weights():
+    module = build("resnet18", 64, 16)
+    x = jnp.zeros((1, 64, 64, 3))
+    params = module.init(jax.random.key(0), x, train=False)["params"]
+    blocks = {k: v for k, v in params.items() if k.startswith("stage")}
+    assert len(blocks) == 8
+    for block in blocks.values():
+        assert not np.any(block["norm2"]["scale"])
+        assert np.all(np.asarray(block["norm1"]["scale"]) == 1)
+        if "shortcut_norm" in block:
+            assert np.all(np.asarray(block["shortcut_norm"]["scale"]) == 1)
+        kernel = np.asarray(block["conv1"]["kernel"])
+        fan_out = 9 * kernel.shape[3]
+        assert kernel.std() == pytest.approx((2 / fan_out) ** 0.5, rel=0.06)
+        assert np.abs(kernel).max() > 2.5 * kernel.std()  # normal, not uniform
+    stem = np.asarray(params["stem_conv"]["kernel"])
+    assert stem.shape == (7, 7, 3, 16)
+    assert stem.std() == pytest.approx((2 / (49 * 16)) ** 0.5, rel=0.06)
+
+
+def test_small_stem_and_resnet9_start_uniform():
+    small = build("resnet18", 32, 64)
+    x = jnp.zeros((1, 32, 32, 3))
+    stem = jax.jit(lambda: small.init(jax.random.key(0), x, train=False))()
+    kernel = np.asarray(stem["params"]["stem_conv"]["kernel"])
+    assert kernel.shape == (3, 3, 3, 64)
+    assert 0.98 * 27**-0.5 < np.abs(kernel).max() <= 27**-0.5
+    nine = build("resnet9", 8, 8).init(jax.random.key(0), x[:, :8, :8], train=False)
+    layer = nine["params"]["layer2_conv"]  # 8 channels in: fan 72
+    for leaf in layer.values():
+        assert 0.8 * 72**-0.5 < np.abs(leaf).max() <= 72**-0.5
+    scales = [v["scale"] for k, v in nine["params"].items() if k.endswith("norm")]
+    assert len(scales) == 8 and all(np.all(np.asarray(s) == 1) for s in scales)
+
+
+@pytest.mark.parametrize("bottleneck", [False, True])
+def test_residual_block_starts_as_the_identity(bottleneck):
+    x = jax.random.uniform(jax.random.key(1), (2, 4, 4, 8))  # >= 0, as after a ReLU
+    block = Block(2 if bottleneck else 8, 1, bottleneck, jnp.float32)
+    variables = block.init(jax.random.key(0), x, train=False)
+    y, _ = block.apply(variables, x, train=True, mutable=["batch_stats"])
+    chex.assert_trees_all_equal(y, x)
+    woken = nn.map_variables  # any other scale makes the branch speak
+    del woken
+    params = jax.tree.map(lambda p: p + 0.5, variables["params"])
+    assert not np.allclose(
+        block.apply({**variables, "params": params}, x, train=False), x
+    )
+
+
+def test_resnet9_takes_the_global_maximum():
+    module = ResNet9(2, jnp.float32)
+    x = jax.random.normal(jax.random.key(1), (1, 16, 16, 3))
+    variables = module.init(jax.random.key(0), x, train=False)
+    y, seen = module.apply(variables, x, train=False, capture_intermediates=True)
+    inner = seen["intermediates"]
+    before = jax.nn.relu(inner["layer4_norm"]["__call__"][0])
+    pooled = nn.max_pool(before, (2, 2), (2, 2))
+    last = pooled + jax.nn.relu(inner["residual2b_norm"]["__call__"][0])
+    assert last.shape == (1, 2, 2, 16)
+    np.testing.assert_allclose(y, last.max((1, 2)), rtol=1e-6)
+
+
+def test_resnet_takes_the_global_mean():
+    module = build("resnet18", 16, 2)
+    x = jax.random.normal(jax.random.key(1), (1, 16, 16, 3))
+    variables = module.init(jax.random.key(0), x, train=False)
+    y, seen = module.apply(variables, x, train=False, capture_intermediates=True)
+    last = seen["intermediates"]["stage4_block2"]["__call__"][0]
+    assert last.shape == (1, 2, 2, 16)
+    np.testing.assert_allclose(y, last.mean((1, 2)), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_masked_rows_do_not_exist(name):
+    """Features, gradients and statistics equal those of the real rows alone."""
+    module = build(name, 8, 2)
+    x = jax.random.normal(jax.random.key(1), (5, 8, 8, 1))
+    mask = np.array([True, False, True, True, False])
+    variables = module.init(jax.random.key(0), x, train=False)
+    # Move the scales off zero, so that the residual branches take part.
+    variables["params"] = jax.tree.map(lambda p: p + 0.1, variables["params"])
+
+    def loss(params, x, mask):
+        e, new = module.apply(
+            {**variables, "params": params},
+            x,
+            train=True,
+            mask=mask,
+            mutable=["batch_stats"],
+        )
+        return jnp.sum(jnp.sin(e)), (e, new)
+
+    run = jax.jit(jax.grad(loss, has_aux=True))
+    dp, (e, new) = run(variables["params"], x.at[1].set(jnp.nan).at[4].set(50.0), mask)
+    dp_few, (e_few, new_few) = run(variables["params"], x[mask], None)
+    close = {"rtol": 5e-3, "atol": 5e-4}
+    chex.assert_trees_all_close(e[mask], e_few, **close)
+    chex.assert_trees_all_close(dp, dp_few, **close)
+    chex.assert_trees_all_close(new, new_few, **close)
+    chex.assert_trees_all_equal(e[~mask], jnp.zeros_like(e[~mask]))
+    same = run(variables["params"], x.at[1].set(3.0).at[4].set(-3.0), mask)
+    chex.assert_trees_all_equal(same, (dp, (e, new)))
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_bfloat16_is_close_and_parameters_stay_float32(name):
+    x = jax.random.normal(jax.random.key(1), (4, 8, 8, 1))
+    narrow, wide = build(name, 8, 4, "bfloat16"), build(name, 8, 4, "float32")
+    variables = narrow.init(jax.random.key(0), x, train=False)
+    chex.assert_type(jax.tree.leaves(variables), jnp.float32)
+    y = jax.jit(lambda v: narrow.apply(v, x, train=False))(variables)
+    expected = jax.jit(lambda v: wide.apply(v, x, train=False))(variables)
+    chex.assert_type(y, jnp.float32)
+    assert 0 < np.abs(y - expected).max() < 0.05 * np.abs(expected).max() + 0.01
+
+
+def test_eval_mode_leaves_statistics_and_train_mode_moves_them():
+    module = build("resnet18", 8, 2)
+    x = 1 + jax.random.normal(jax.random.key(1), (4, 8, 8, 1))
+    variables = module.init(jax.random.key(0), x, train=False)
+    run = jax.jit(
+        lambda v, train: module.apply(v, x, train=train, mutable=["batch_stats"])[1],
+        static_argnums=1,
+    )
+    before = variables["batch_stats"]
+    chex.assert_trees_all_equal(run(variables, False)["batch_stats"], before)
+    after = run(variables, True)["batch_stats"]
+    moved = jax.tree.map(lambda a, b: bool(np.any(a != b)), before, after)
+    assert all(jax.tree.leaves(moved))
+
+
+def test_width_scales_and_zero_is_the_own_width():
+    assert shapes("convnet", 8, 0)[1].shape == (2, 128)
+    assert shapes("convnet", 8, 8)[1].shape == (2, 32)
+    assert shapes("resnet18", 8, 5)[1].shape == (2, 40)
+
+
+def test_bad_requests_say_what_is_allowed():
+    with pytest.raises(ValueError, match="resnet19.*convnet.*slim_resnet18"):
+        build("resnet19")
+    with pytest.raises(ValueError, match="image_size >= 1"):
+        build("resnet18", 0)
+    with pytest.raises(ValueError, match="width >= 0"):
+        build("resnet18", 8, -1)
+    with pytest.raises(ValueError, match="8x8 or more"):
+        shapes("resnet9", 4, 2)
