@@ -4,8 +4,8 @@ python benchmarks/memory.py [--repeats 20] [--width 2048] [--image 32]
 
 Milliseconds a call: median [fastest]. A stream batch of 10; 128 rows drawn; CLIMB's
 memory has 100 + 60 centroids of 30 images and is timed full, between consolidations.
-`consolidate` re-encodes what is stored with an encoder that costs next to nothing, so it
-measures the memory's own part.
+`consolidate` re-encodes what is stored with an encoder that costs next to nothing, so
+it measures the memory's own part.
 """
 
 import argparse
@@ -119,7 +119,7 @@ def consolidation(embed: Callable, state, repeats: int) -> str:
     from ocssl_jax.memory.centroids_state import Settings
 
     settings = Settings(**CENTROIDS)._replace(budget=int(state.table.count.sum()))
-    run = jax.jit(lambda s: consolidate(settings, s, embed).table)
+    run = jax.jit(lambda s: consolidate(settings, s, embed, jnp.bool(True)).table)
     return clock(lambda i: run(state), repeats)
 
 

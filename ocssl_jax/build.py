@@ -26,17 +26,23 @@ from ocssl_jax.strategies import STRATEGIES, Strategy
 VIEWS = 2  # of every image in a pass
 
 
+class Learning(NamedTuple):
+    """The pure functions of one learner."""
+
+    method: Method
+    strategy: Strategy
+    prepare: Prepare
+    init: Init
+    step: Step
+
+
 class Experiment(NamedTuple):
     """Everything of a run that its config and its data decide."""
 
     dataset: data.Dataset
     bench: data.Benchmark
     schedules: tuple[data.Schedule, ...]  # one a seed
-    method: Method
-    strategy: Strategy
-    prepare: Prepare
-    init: Init
-    step: Step
+    learning: Learning
     probes: dict[str, Fit]
 
 
@@ -98,28 +104,8 @@ def build(config: ConfigDict) -> Experiment:
     """
     check_names(config)
     dataset, bench, schedules = make_stream(config)
-    prepare = normalizer(dataset.mean, dataset.std)
-    size, channels = dataset.train_image.shape[1], dataset.train_image.shape[3]
-    augment = made(
-        make_augment,
-        "augment",
-        config.augment.name,
-        image_size=size,
-        channels=channels,
-        mean=dataset.mean,
-        std=dataset.std,
-        views=VIEWS,
-        per=config.augment.per,
-    )
-    method = make_method(config, image_size=size)
-    strategy = make_strategy(config)
-    init, step = make_step(
-        method,
-        strategy,
-        optimizer_of(config),
-        augment=augment,
-        prepare=prepare,
-        passes=config.passes,
+    learning = make_learning(
+        config, shape=dataset.train_image.shape[1:], mean=dataset.mean, std=dataset.std
     )
     probes = {
         name: made(
@@ -129,9 +115,44 @@ def build(config: ConfigDict) -> Experiment:
         )
         for name in config.probe.names
     }
-    return Experiment(
-        dataset, bench, schedules, method, strategy, prepare, init, step, probes
+    return Experiment(dataset, bench, schedules, learning, probes)
+
+
+def make_learning(
+    config: ConfigDict,
+    *,
+    shape: tuple[int, ...],
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+) -> Learning:
+    """The learner of a resolved config for images of `shape` (h, w, c).
+
+    Raises:
+      UsageError: if a setting is not possible.
+    """
+    size, channels = shape[0], shape[-1]
+    prepare = normalizer(mean, std)
+    augment = made(
+        make_augment,
+        "augment",
+        config.augment.name,
+        image_size=size,
+        channels=channels,
+        mean=mean,
+        std=std,
+        views=VIEWS,
+        per=config.augment.per,
     )
+    method, strategy = make_method(config, image_size=size), make_strategy(config)
+    init, step = make_step(
+        method,
+        strategy,
+        optimizer_of(config),
+        augment=augment,
+        prepare=prepare,
+        passes=config.passes,
+    )
+    return Learning(method, strategy, prepare, init, step)
 
 
 def check_names(config: ConfigDict) -> None:

@@ -66,7 +66,8 @@ class Encoder:
 
     def __init__(self, experiment: Experiment, *, batch_size: int):
         """Compile nothing yet; the first call does."""
-        encode, prepare = experiment.method.encode, experiment.prepare
+        encode = experiment.learning.method.encode
+        prepare = experiment.learning.prepare
         self._batch_size = batch_size
         self._encode = jax.jit(lambda p, m, x: encode(p, m, prepare(x)))
 

@@ -97,7 +97,7 @@ def make_step(
         metrics = {
             "loss": loss,
             **terms,
-            "gradient_norm": optax.global_norm(grads),
+            "gradient_norm": optax.tree.norm(grads),
             "learning_rate": optimizer.learning_rate(i),
             "rows": jnp.sum(batch.mask),
         }

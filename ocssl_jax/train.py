@@ -57,7 +57,7 @@ class Run:
         """Start afresh, or from the newest checkpoint in `folder`."""
         self.experiment, self.config, self.folder = experiment, config, folder
         self.seeds = seeds.for_platform(
-            jax.default_backend(), experiment.init, experiment.step
+            jax.default_backend(), experiment.learning.init, experiment.learning.step
         )
         self.clock = Clock()
         self.step, self.trained = 0, 0  # stream batches; augmented images, all seeds

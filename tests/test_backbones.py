@@ -8,14 +8,37 @@ import pytest
 from flax import linen as nn
 
 from ocssl_jax.backbones import BACKBONES, make_backbone
-from ocssl_jax.backbones.resnet import Block
+from ocssl_jax.backbones.resnet import Block, ResNet
 from ocssl_jax.backbones.resnet9 import ResNet9
+
+
+@pytest.fixture(autouse=True, scope="module")
+def quick_compilation():
+    """Compile time is most of this file's; the numbers hold without optimisation."""
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
+
 
 SMALL = ("resnet18", "resnet50", "resnet9", "convnet", "mlp")  # one of each kind
 
 
 def build(name, side=8, width=3, dtype="float32"):
     return make_backbone(name, image_size=side, dtype=dtype, width=width)
+
+
+def tiny(kind, dtype="float32"):
+    """A network of each kind that compiles fast; two stages show all of a ResNet."""
+    if kind in ("resnet18", "resnet50"):
+        bottleneck = kind == "resnet50"
+        return ResNet((1, 1, 0, 0), bottleneck, 2, True, jnp.dtype(dtype))
+    return build(kind, 8, 2, dtype)
+
+
+def start(module, x):
+    """Variables in one compiled call, faster than layer by layer."""
+    return jax.jit(lambda: module.init(jax.random.key(0), x, train=False))()
 
 
 def shapes(name, side, width=0, channels=3):
@@ -117,7 +140,7 @@ def test_bottleneck_strides_on_the_three_by_three():
 def test_resnet_initial_weights():
     module = build("resnet18", 64, 16)
     x = jnp.zeros((1, 64, 64, 3))
-    params = module.init(jax.random.key(0), x, train=False)["params"]
+    params = start(module, x)["params"]
     blocks = {k: v for k, v in params.items() if k.startswith("stage")}
     assert len(blocks) == 8
     for block in blocks.values():
@@ -135,13 +158,13 @@ def test_resnet_initial_weights():
 
 
 def test_small_stem_and_resnet9_start_uniform():
-    small = build("resnet18", 32, 64)
+    small = ResNet((0, 0, 0, 0), False, 64, build("resnet18", 32).small_stem, "float32")
     x = jnp.zeros((1, 32, 32, 3))
-    stem = jax.jit(lambda: small.init(jax.random.key(0), x, train=False))()
+    stem = start(small, x)
     kernel = np.asarray(stem["params"]["stem_conv"]["kernel"])
     assert kernel.shape == (3, 3, 3, 64)
     assert 0.98 * 27**-0.5 < np.abs(kernel).max() <= 27**-0.5
-    nine = build("resnet9", 8, 8).init(jax.random.key(0), x[:, :8, :8], train=False)
+    nine = start(build("resnet9", 8, 8), x[:, :8, :8])
     layer = nine["params"]["layer2_conv"]  # 8 channels in: fan 72
     for leaf in layer.values():
         assert 0.8 * 72**-0.5 < np.abs(leaf).max() <= 72**-0.5
@@ -153,11 +176,10 @@ def test_small_stem_and_resnet9_start_uniform():
 def test_residual_block_starts_as_the_identity(bottleneck):
     x = jax.random.uniform(jax.random.key(1), (2, 4, 4, 8))  # >= 0, as after a ReLU
     block = Block(2 if bottleneck else 8, 1, bottleneck, jnp.float32)
-    variables = block.init(jax.random.key(0), x, train=False)
+    variables = start(block, x)
     y, _ = block.apply(variables, x, train=True, mutable=["batch_stats"])
     chex.assert_trees_all_equal(y, x)
-    woken = nn.map_variables  # any other scale makes the branch speak
-    del woken
+    # Any other scale makes the branch speak.
     params = jax.tree.map(lambda p: p + 0.5, variables["params"])
     assert not np.allclose(
         block.apply({**variables, "params": params}, x, train=False), x
@@ -167,7 +189,7 @@ def test_residual_block_starts_as_the_identity(bottleneck):
 def test_resnet9_takes_the_global_maximum():
     module = ResNet9(2, jnp.float32)
     x = jax.random.normal(jax.random.key(1), (1, 16, 16, 3))
-    variables = module.init(jax.random.key(0), x, train=False)
+    variables = start(module, x)
     y, seen = module.apply(variables, x, train=False, capture_intermediates=True)
     inner = seen["intermediates"]
     before = jax.nn.relu(inner["layer4_norm"]["__call__"][0])
@@ -178,22 +200,22 @@ def test_resnet9_takes_the_global_maximum():
 
 
 def test_resnet_takes_the_global_mean():
-    module = build("resnet18", 16, 2)
-    x = jax.random.normal(jax.random.key(1), (1, 16, 16, 3))
-    variables = module.init(jax.random.key(0), x, train=False)
+    module = tiny("resnet18")
+    x = jax.random.normal(jax.random.key(1), (1, 8, 8, 3))
+    variables = start(module, x)
     y, seen = module.apply(variables, x, train=False, capture_intermediates=True)
-    last = seen["intermediates"]["stage4_block2"]["__call__"][0]
-    assert last.shape == (1, 2, 2, 16)
+    last = seen["intermediates"]["stage2_block1"]["__call__"][0]
+    assert last.shape == (1, 4, 4, 4)
     np.testing.assert_allclose(y, last.mean((1, 2)), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", SMALL)
 def test_masked_rows_do_not_exist(name):
     """Features, gradients and statistics equal those of the real rows alone."""
-    module = build(name, 8, 2)
+    module = tiny(name)
     x = jax.random.normal(jax.random.key(1), (5, 8, 8, 1))
     mask = np.array([True, False, True, True, False])
-    variables = module.init(jax.random.key(0), x, train=False)
+    variables = start(module, x)
     # Move the scales off zero, so that the residual branches take part.
     variables["params"] = jax.tree.map(lambda p: p + 0.1, variables["params"])
 
@@ -222,8 +244,8 @@ def test_masked_rows_do_not_exist(name):
 @pytest.mark.parametrize("name", SMALL)
 def test_bfloat16_is_close_and_parameters_stay_float32(name):
     x = jax.random.normal(jax.random.key(1), (4, 8, 8, 1))
-    narrow, wide = build(name, 8, 4, "bfloat16"), build(name, 8, 4, "float32")
-    variables = narrow.init(jax.random.key(0), x, train=False)
+    narrow, wide = tiny(name, "bfloat16"), tiny(name, "float32")
+    variables = start(narrow, x)
     chex.assert_type(jax.tree.leaves(variables), jnp.float32)
     y = jax.jit(lambda v: narrow.apply(v, x, train=False))(variables)
     expected = jax.jit(lambda v: wide.apply(v, x, train=False))(variables)
@@ -232,9 +254,9 @@ def test_bfloat16_is_close_and_parameters_stay_float32(name):
 
 
 def test_eval_mode_leaves_statistics_and_train_mode_moves_them():
-    module = build("resnet18", 8, 2)
+    module = tiny("resnet18")
     x = 1 + jax.random.normal(jax.random.key(1), (4, 8, 8, 1))
-    variables = module.init(jax.random.key(0), x, train=False)
+    variables = start(module, x)
     run = jax.jit(
         lambda v, train: module.apply(v, x, train=train, mutable=["batch_stats"])[1],
         static_argnums=1,
@@ -253,7 +275,7 @@ def test_width_scales_and_zero_is_the_own_width():
 
 
 def test_bad_requests_say_what_is_allowed():
-    with pytest.raises(ValueError, match="resnet19.*convnet.*slim_resnet18"):
+    with pytest.raises(ValueError, match=r"resnet19.*convnet.*slim_resnet18"):
         build("resnet19")
     with pytest.raises(ValueError, match="image_size >= 1"):
         build("resnet18", 0)

@@ -19,7 +19,7 @@ HEADS = {
 
 def example(head):
     x = jax.random.normal(jax.random.key(1), (6, 8))
-    return x, head.init(jax.random.key(0), x, train=False)
+    return x, jax.jit(lambda: head.init(jax.random.key(0), x, train=False))()
 
 
 def train(head, variables, x, mask=None):
@@ -36,10 +36,11 @@ def test_linear_is_affine_with_pytorch_bounds(use_bias):
     x = jax.random.normal(jax.random.key(1), (4, 100))
     params = layer.init(jax.random.key(0), x)["params"]
     assert set(params) == ({"kernel", "bias"} if use_bias else {"kernel"})
-    for value in params.values():  # U(+-0.1): deviation 0.1 / sqrt(3)
+    p = {name: np.asarray(value) for name, value in params.items()}
+    for value in p.values():  # U(+-0.1): deviation 0.1 / sqrt(3)
         assert 0.09 < np.abs(value).max() <= 0.1
         assert np.std(value) == pytest.approx(0.1 / 3**0.5, rel=0.1)
-    expected = np.asarray(x) @ np.asarray(params["kernel"]) + params.get("bias", 0.0)
+    expected = np.asarray(x) @ p["kernel"] + p.get("bias", 0.0)
     got = layer.apply({"params": params}, x)
     np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
 
@@ -96,7 +97,7 @@ def test_masked_equals_subset(name):
         y, new = train(head, {**variables, "params": params}, x, mask)
         return jnp.sum(jnp.sin(y)), (y, new)  # sin(0) = 0: masked rows add nothing
 
-    run = jax.grad(loss, argnums=(0, 1), has_aux=True)
+    run = jax.jit(jax.grad(loss, argnums=(0, 1), has_aux=True))
     (dp, dx), (y, new) = run(variables["params"], x, MASK)
     (dp_few, dx_few), (y_few, new_few) = run(variables["params"], x[MASK], None)
     got, expected = (dp, dx[MASK], y[MASK], new), (dp_few, dx_few, y_few, new_few)

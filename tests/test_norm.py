@@ -1,17 +1,19 @@
 """Batch norm beside a NumPy oracle; masked rows must not exist for anyone."""
 
+import os
+import subprocess
+import sys
+
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ocssl_jax.backbones.norm import EPSILON, MOMENTUM, BatchNorm, visible
 
 MASK = np.array([True, False, True, True, False, True])
-ALL = {"affine": True}
 
 
 def images(key=0, n=6, dtype=jnp.float32):
@@ -79,7 +81,7 @@ def test_eval_mode_uses_running_statistics_and_leaves_them():
     y, new = BatchNorm(affine=True).apply(
         variables, x, train=False, mutable=["batch_stats"]
     )
-    p, s = variables["params"], variables["batch_stats"]
+    p, s = jax.tree.map(np.asarray, (variables["params"], variables["batch_stats"]))
     normal = (np.asarray(x) - s["mean"]) / np.sqrt(s["var"] + 1e-5)
     np.testing.assert_allclose(y, normal * p["scale"] + p["bias"], rtol=1e-5, atol=1e-5)
     chex.assert_trees_all_equal(new["batch_stats"], s)
@@ -184,14 +186,40 @@ def test_zero_scale_init():
     chex.assert_trees_all_equal(variables["params"]["scale"], jnp.zeros(5))
 
 
-def test_statistics_are_global_under_vmap_free_sharding():
-    """A batch laid out over the devices at hand gives the statistics of all of it."""
-    x = images(n=2 * len(jax.devices()))
-    mesh = Mesh(np.array(jax.devices()), ("data",))
-    rows = NamedSharding(mesh, PartitionSpec("data"))
-    variables = variables_for(x)
-    got = jax.jit(train)(variables, jax.device_put(x, rows))
-    chex.assert_trees_all_close(got, train(variables, x), rtol=1e-5, atol=1e-5)
+SHARDED = """
+import jax, jax.numpy as jnp, numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from ocssl_jax.backbones.norm import BatchNorm
+
+assert len(jax.devices()) == 2
+layer = BatchNorm(affine=True)
+x = jnp.arange(24.0).reshape(4, 3, 2) ** 2
+mask = jnp.array([True, True, False, True])
+variables = layer.init(jax.random.key(0), x, train=False)
+run = lambda x, mask: layer.apply(
+    variables, x, train=True, mask=mask, mutable=["batch_stats"]
+)
+mesh = Mesh(np.array(jax.devices()), ("data",))
+parts = jax.device_put((x, mask), NamedSharding(mesh, PartitionSpec("data")))
+close = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+jax.tree.map(close, jax.jit(run)(*parts), run(x, mask))
+"""
+
+
+def test_statistics_are_global_when_the_batch_is_sharded():
+    """On two devices, which only a fresh process can have."""
+    flags = {
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+        "JAX_PLATFORMS": "cpu",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", SHARDED],
+        env=os.environ | flags,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_visible_checks_its_mask():

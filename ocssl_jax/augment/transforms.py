@@ -2,7 +2,9 @@
 
 A `Transform` keeps the two apart. `draw` sees only a key and the image's shape, so the
 caller decides who shares a draw (each image its own, or a whole batch one), and a test
-can feed the same draw to an oracle. Sets are lists of these, joined by `chain`.
+can feed the same draw to an oracle. Sets are lists of these, joined by `chain`. A
+transform draws all its numbers at once: calls of the generator are most of what there
+is to compile.
 """
 
 import itertools
@@ -64,6 +66,16 @@ def maybe(probability: float, transform: Transform) -> Transform:
     return Transform(draw, apply)
 
 
+def between(u: Array, low: float, high: float) -> Array:
+    """Moves `u`, uniform on [0, 1), to [low, high)."""
+    return low + (high - low) * u
+
+
+def whole(u: Array, count: Array | int) -> Array:
+    """Turns `u`, uniform on [0, 1), into one of 0 .. count - 1, int32."""
+    return jnp.floor(u * jnp.float32(count)).astype(jnp.int32)
+
+
 def central_box(h: int, w: int, ratio: tuple[float, float]) -> ops.Box:
     """The largest central box of `h` by `w` pixels with width/height within `ratio`."""
     height, width = h, w
@@ -91,19 +103,16 @@ def draw_box(
       central one if none does.
     """
     h, w, _ = shape
-    k_area, k_ratio, k_top, k_left = jax.random.split(key, 4)
+    u = jax.random.uniform(key, (2 * TRIES + 2,))
+    area = h * w * between(u[:TRIES], *scale)
     low, high = math.log(ratio[0]), math.log(ratio[1])
-    area = (
-        h * w * jax.random.uniform(k_area, (TRIES,), minval=scale[0], maxval=scale[1])
-    )
-    aspect = jnp.exp(jax.random.uniform(k_ratio, (TRIES,), minval=low, maxval=high))
+    aspect = jnp.exp(between(u[TRIES:-2], low, high))
     height = jnp.round(jnp.sqrt(area / aspect)).astype(jnp.int32)  # [TRIES]
     width = jnp.round(jnp.sqrt(area * aspect)).astype(jnp.int32)
     fits = (height > 0) & (height <= h) & (width > 0) & (width <= w)
     first = jnp.argmax(fits)
-    spare = jnp.maximum(h - height[first], 0), jnp.maximum(w - width[first], 0)
-    top = jax.random.randint(k_top, (), 0, spare[0] + 1)
-    left = jax.random.randint(k_left, (), 0, spare[1] + 1)
+    top = whole(u[-2], h - height[first] + 1)
+    left = whole(u[-1], w - width[first] + 1)
     box = ops.Box(top, left, height[first], width[first])
     found = jnp.any(fits)
     central = central_box(h, w, ratio)
@@ -133,19 +142,17 @@ def color_jitter(
       saturation: as brightness.
       hue: h of a shift uniform on [−h, h], at most 0.5.
     """
-
-    def factor(key: Key, x: float) -> Array:
-        return jax.random.uniform(key, minval=max(0.0, 1 - x), maxval=1 + x)
+    bounds = [(max(0.0, 1 - x), 1 + x) for x in (brightness, contrast, saturation)]
 
     def draw(key: Key, shape: Shape) -> ops.Jitter:
         del shape
-        k_bright, k_contrast, k_saturate, k_hue, k_order = jax.random.split(key, 5)
+        u = jax.random.uniform(key, (5,))
         return ops.Jitter(
-            brightness=factor(k_bright, brightness),
-            contrast=factor(k_contrast, contrast),
-            saturation=factor(k_saturate, saturation),
-            hue=jax.random.uniform(k_hue, minval=-hue, maxval=hue),
-            order=jax.random.choice(k_order, ORDERS),
+            brightness=between(u[0], *bounds[0]),
+            contrast=between(u[1], *bounds[1]),
+            saturation=between(u[2], *bounds[2]),
+            hue=between(u[3], -hue, hue),
+            order=jnp.asarray(ORDERS)[whole(u[4], len(ORDERS))],
         )
 
     return Transform(draw, ops.color_jitter)

@@ -33,7 +33,7 @@ class File(NamedTuple):
 
     path: str  # below the root
     category: str  # its class folder, or UNLABELLED
-    size: int  # -1: not a regular file, or a link to nowhere
+    size: int  # 0 for all that is no regular file, links to nowhere included
     time: int
 
 
@@ -104,11 +104,8 @@ def _listing(root: Path, folder: str, category: str) -> tuple[list[File], list[s
         if facts is not None and stat.S_ISDIR(facts.st_mode):
             folders.append(name)
         elif os.path.splitext(name)[1].lower() in SUFFIXES:
-            # Opening a pipe would wait for ever, so only regular files are read.
-            if facts is None or not stat.S_ISREG(facts.st_mode):
-                files.append(File(path, category, size=-1, time=0))
-            else:
-                files.append(File(path, category, facts.st_size, facts.st_mtime_ns))
+            size, time = (facts.st_size, facts.st_mtime_ns) if facts else (0, 0)
+            files.append(File(path, category, size, time))
     return files, folders
 
 
@@ -123,7 +120,7 @@ def _rows(
     root: Path, files: list[File], label: dict[str, int], *, channels: int, size: int
 ) -> Iterator[Row]:
     def read(file: File) -> np.ndarray | None:
-        if file.size < 1:
+        if not file.size:  # pipes and devices too: opening one may wait for ever
             return None
         try:
             data = (root / file.path).read_bytes()

@@ -82,9 +82,14 @@ CONSOLIDATION: dict[str, Callable[..., Table]] = {
 }
 
 
-def consolidate(settings: Settings, state: Centroids, embed: Embed) -> Centroids:
-    """Applies the chosen consolidation if STM + LTM hold N images or more."""
-    due = size(state) >= settings.budget
+def consolidate(
+    settings: Settings, state: Centroids, embed: Embed, arrived: Array
+) -> Centroids:
+    """Applies the chosen consolidation if STM + LTM hold N images or more.
+
+    `arrived` [] says whether the batch had a real row; a batch of padding does nothing.
+    """
+    due = arrived & (size(state) >= settings.budget)
     after = CONSOLIDATION[settings.consolidation](settings, state, embed, due)
     choose = lambda new, old: jnp.where(due, new, old)
     return replace(

@@ -53,7 +53,8 @@ def losses_picture(path: Path, *, history: History) -> None:
             rows, 1, sharex=True, squeeze=False, height_ratios=ratios
         )[:, 0]
         for i, name in enumerate(names):
-            _curve(panels[0], *series(history, name), name, style.COLOURS[i % 6])
+            label = "total" if name == "loss" else name.removeprefix("loss_")
+            _curve(panels[0], *series(history, name), label, style.COLOURS[i % 6])
         panels[0].set(title="Training losses", ylabel="loss")
         if rows == 2:
             panels[1].plot(steps, rate.mean(axis=1), color=style.MUTED)

@@ -9,7 +9,7 @@ from typing import Any
 
 from ocssl_jax.metrics import METRICS
 from ocssl_jax.report.style import DPI
-from ocssl_jax.report.table import cell
+from ocssl_jax.report.table import NAMES, cell
 
 MEANING = {
     "FA": "final accuracy: all test samples, after the last experience",
@@ -47,7 +47,7 @@ thead th { color: var(--muted); font-weight: 600; }
 tr.own td { font-weight: 600; }
 figure { margin: 0 0 1rem; }
 img { display: block; max-width: 100%; height: auto; margin: 0 auto;
-  background: #fff; border-radius: .25rem; }
+  background: #fff; border-radius: .25rem; padding: .4rem; }
 figcaption { margin-top: .6rem; }
 pre { overflow-x: auto; font-size: .85rem; }
 summary { cursor: pointer; }
@@ -121,13 +121,12 @@ def _results(summary: Mapping[str, Any]) -> str:
     """The run, its other probes and its baselines, one row each."""
     if not summary.get("metrics"):
         return _section("Results", '<p class="muted">This run was not probed.</p>')
-    rows = [(str(summary.get("strategy", "this run")), summary["metrics"], "own")]
-    for name, values in (summary.get("probes") or {}).items():
-        rows.append(
-            (f"{summary.get('strategy', 'this run')}, {name} probe", values, "")
-        )
-    for name, values in (summary.get("baselines") or {}).items():
-        rows.append((name, values, ""))
+    own, first = str(summary.get("strategy", "this run")), summary.get("probe")
+    others = {k: v for k, v in (summary.get("probes") or {}).items() if k != first}
+    baselines = summary.get("baselines") or {}
+    rows = [(own, summary["metrics"], "own")]
+    rows += [(f"{own}, {name} probe", values, "") for name, values in others.items()]
+    rows += [(NAMES.get(name, name), values, "") for name, values in baselines.items()]
     body = "\n".join(
         f'<tr class="{kind}"><td>{escape(name)}</td>'
         + "".join(f"<td>{cell(values.get(m))}</td>" for m in METRICS)
@@ -135,7 +134,8 @@ def _results(summary: Mapping[str, Any]) -> str:
         for name, values, kind in rows
     )
     head = "".join(f"<th>{m}</th>" for m in METRICS)
-    note = "Percent; mean ± sample standard deviation over seeds."
+    note = "percent, mean ± sample standard deviation over seeds"
+    note = escape(f"{first} probe, {note}" if first else note)
     return _section(
         "Results",
         f'<div class="scroll"><table><thead><tr><th>strategy</th>{head}</tr></thead>'
@@ -150,11 +150,8 @@ def _timing(summary: Mapping[str, Any]) -> str:
         f"<tr><td>{escape(name)}</td><td>{escape(text)}</td></tr>"
         for name, text in (_quantity(*entry) for entry in entries.items())
     )
-    return (
-        f'<div class="scroll"><table><tbody>{rows}</tbody></table></div>'
-        if rows
-        else ""
-    )
+    table = f'<div class="scroll"><table><tbody>{rows}</tbody></table></div>'
+    return table if rows else ""
 
 
 def _quantity(name: str, value: Any) -> tuple[str, str]:

@@ -9,6 +9,7 @@ import numpy as np
 from ocssl_jax import metrics
 from ocssl_jax.accuracy import Record, to_matrix
 from ocssl_jax.report import style
+from ocssl_jax.report.table import NAMES
 
 STAIRS = "above the line: tasks seen so far, below it: tasks still to come"
 MOST_NUMBERS = 12  # with more tasks a matrix is read by its colours
@@ -54,11 +55,12 @@ def accuracy_picture(
             joint = [metrics.overall(m, sizes) for m in found]
             _line(axes, joint, "all classes", style.COLOURS[0])
             if found.shape[2] > 1:
-                known = [metrics.seen(m) for m in found]
-                _line(axes, known, "tasks seen so far", style.COLOURS[1])
+                so_far = [metrics.seen(m) for m in found]
+                _line(axes, so_far, "tasks seen so far", style.COLOURS[1])
             for name, rows in baselines.items():
                 if probe in probe_names(rows):
-                    _baseline(axes, name, matrices(rows, probe, len(sizes)), sizes)
+                    known = matrices(rows, probe, len(sizes))
+                    _baseline(axes, NAMES.get(name, name), known, sizes)
             seeds = f", mean ± std of {len(found)} seeds" if len(found) > 1 else ""
             axes.set_title(f"{probe} probe{seeds}")
             axes.set_xlabel("experiences learnt")
@@ -179,7 +181,8 @@ def _staircase(axes: Any, probed: np.ndarray, n_tasks: int) -> None:
     if n_tasks < 2:
         return
     edges = np.arange(len(probed) + 1) - 0.5
-    heights = np.minimum(probed + 1, n_tasks) - 0.5
+    # Where nothing is still to come the line lies outside, and is not drawn.
+    heights = np.where(probed + 1 < n_tasks, probed + 1, n_tasks + 1) - 0.5
     for colour, width in (("white", 3.6), (style.INK, 1.4)):  # seen on every colour
         axes.stairs(heights, edges, baseline=None, color=colour, lw=width)
     axes.set(xlim=(edges[0], edges[-1]), ylim=(n_tasks - 0.5, -0.5))

@@ -6,18 +6,15 @@ from typing import Any
 from ocssl_jax.metrics import METRICS
 
 NAMES = {"random": "random encoder", "none": "no strategy"}  # baselines, in words
-Row = tuple[
-    str, Mapping[str, Any]
-]  # name, {metric: {'mean', 'std'}} as summary.json has
+Row = tuple[str, Mapping[str, Any]]  # name, {metric: {'mean', 'std'}} of summary.json
 
 
 def cell(value: Mapping[str, Any] | None) -> str:
     """`{'mean', 'std'}` in percent as '38.52 ± 0.41'; '-' where nothing is known."""
     if not value or value.get("mean") is None:
         return "-"
-    if value.get("std") is None:
-        return f"{value['mean']:.2f}"
-    return f"{value['mean']:.2f} ± {value['std']:.2f}"
+    mean = f"{round(value['mean'], 2) + 0.0:.2f}"  # 0.0 turns -0.00 into 0.00
+    return mean if value.get("std") is None else f"{mean} ± {value['std']:.2f}"
 
 
 def table(rows: Sequence[Row], *, metrics: Sequence[str] = METRICS) -> str:

@@ -49,6 +49,7 @@ def test_a_missing_data_set_names_the_folder_and_the_command(tmp_path, name):
 
 def test_a_half_prepared_data_set_is_missing(tmp_path):
     (tmp_path / "mnist/incomplete.0ABC_3.0.1").mkdir(parents=True)
+    (tmp_path / "mnist/incomplete.0ABC_3.0.1/dataset_info.json").write_text("{}")
     (tmp_path / "mnist/3.0.1").mkdir()
     with pytest.raises(DataError, match="get it with"):
         load("mnist", data_dir=tmp_path)
@@ -73,6 +74,13 @@ def test_damaged_records_are_explained(tmp_path):
     assert "\n" not in str(error.value)
     assert cache.exists()  # of the whole records; nothing half-made beside it
     assert list((tmp_path / "ocssl_cache").iterdir()) == [cache]
+
+
+def test_data_prepared_again_are_decoded_again(tmp_path):
+    first = load("digits", data_dir=tmp_path).train_image.filename
+    (records,) = tmp_path.glob("ocssl_digits/*/*train.array_record*")
+    os.utime(records, ns=(1, 1))  # as long as before, but written at another time
+    assert load("digits", data_dir=tmp_path).train_image.filename != first
 
 
 def test_unknown_names_and_sizes_are_refused(tmp_path):

@@ -129,6 +129,11 @@ def test_validation_does_not_depend_on_the_tasks():
     assert not np.array_equal(held_out[0], np.sort(np.concatenate(cifar(seed=1).val)))
 
 
+def test_classes_are_split_independently():
+    bench = small([0] * 50 + [1] * 50, val_ratio=0.2, order=(0, 1))
+    assert set(bench.val[0]) != set(bench.val[1] - 50)
+
+
 def test_validation_is_rounded_down_and_random():
     bench = small([0] * 19 + [1] * 9, val_ratio=0.1)
     assert sorted(len(v) for v in bench.val) == [0, 1]

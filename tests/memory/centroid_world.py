@@ -12,7 +12,7 @@ from ocssl_jax.memory.centroids_ltm import draw
 SHAPE = (2, 2, 2)
 D = 5
 TINY: dict[str, Any] = dict(
-    budget=17,
+    budget=15,
     batch_size=4,
     stm=4,
     ltm=3,

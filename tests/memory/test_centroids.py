@@ -4,13 +4,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from centroid_world import STILL, World, encode, stream, weights
+from centroid_world import STILL, World, encode, settings, stream, weights
 
 from ocssl_jax.memory import centroids_consolidate
 from ocssl_jax.memory.centroids import FIDELITY
 from ocssl_jax.memory.centroids_ltm import merge, most_similar
 from ocssl_jax.memory.centroids_sample import swapped
-from ocssl_jax.memory.centroids_state import Table, sheet
+from ocssl_jax.memory.centroids_state import Settings, Table, sheet
+from ocssl_jax.memory.centroids_stream import Arrival, decide
 from ocssl_jax.memory.centroids_window import empty_window, percentile_of, push
 
 
@@ -26,20 +27,21 @@ def full(world):
     return state
 
 
-def test_bounds_hold_after_every_batch(world):
+def test_bounds_hold_after_every_batch():
+    world = World(budget=13)
     s = world.settings
     for state in world.run(stream(160, seed=5), batch=4):
         count = np.asarray(state.table.count)
         assert count.max() <= s["images_per_centroid"]
         assert (count[s["stm"] :] > 0).sum() <= s["ltm"]
         assert world.memory.size(state) == count.sum() <= s["budget"]
+    assert int(state.cycle) > 2
 
 
 def test_alpha_zero_freezes_the_stm():
     # Without consolidation a centroid stays where its first image put it.
     world = World(alpha=0.0, budget=1000)
-    for state in world.run(stream(60), batch=4, key=1):
-        pass
+    *_, state = world.run(stream(60), batch=4, key=1)
     t, first = state.table, state.table.place[:4, 0]
     names = np.asarray(state.items["id"][first])
     for row, name in enumerate(names):
@@ -156,16 +158,17 @@ def test_reference_swaps_halves():
 
 def test_consolidation_encodes_in_chunks(monkeypatch):
     images = stream(100, seed=4)
-    *_, whole = World().run(images, batch=4)
+    *_, whole = World(budget=13).run(images, batch=4)
     monkeypatch.setattr(centroids_consolidate, "CHUNK", 4)
-    *_, parts = World().run(images, batch=4)
+    *_, parts = World(budget=13).run(images, batch=4)
     assert int(whole.cycle) == int(parts.cycle) > 1
     np.testing.assert_allclose(
         whole.table.embedding, parts.table.embedding, rtol=1e-4, atol=1e-6
     )
 
 
-def test_seeds_pay_for_consolidation_only_when_due(world):
+def test_seeds_pay_for_consolidation_only_when_due():
+    world = World(budget=13)
     calls = []
 
     def add(key, state, image):
@@ -219,26 +222,26 @@ def test_reference_stores_nothing_for_96_images_after_the_fill():
     assert thresholds == [True] * 97 + [False] * 13
 
 
-def test_first_row_freezes_the_stm_in_the_reference(full):
-    matches = full.table.matches.at[:4].set(jnp.asarray([-1, 1, -1, 1]))
+@pytest.mark.parametrize(
+    ("promoted", "row", "moves"),
+    [
+        ((0, 2), 1, {"paper": True, "reference": False}),
+        ((1,), 1, {"paper": False, "reference": True}),
+        ((), 1, {"paper": True, "reference": True}),
+    ],
+)
+def test_first_row_decides_for_all_in_the_reference(full, promoted, row, moves):
+    matches = jnp.asarray([-1 if r in promoted else 1 for r in range(8)], jnp.int32)
     t = Table(**(vars(full.table) | {"matches": matches}))
-    state = full.replace(table=t)
-    moved = {}
-    for name in FIDELITY:
+    z = 1.5 * t.embedding[row]
+    for name, expected in moves.items():
         freeze = FIDELITY[name]["freeze_with_first_row"]
-        world = World(freeze_with_first_row=freeze, budget=17)
-        z = t.embedding[1:2] * 1.5  # nearest to row 1, which was never promoted
-        items = {"image": jnp.zeros((1, 2, 2, 2), jnp.uint8), "id": jnp.zeros(1, int)}
-        new = world.memory.add(
-            jax.random.key(0),
-            state,
-            items,
-            z,
-            jnp.ones(1, bool),
-            embed=lambda x: encode(STILL, x),
-        )
-        moved[name] = int(new.table.matches[1]) - 1
-    assert moved == {"paper": 1, "reference": 0}
+        s = Settings(**settings(freeze_with_first_row=freeze))
+        image = Arrival(z, jnp.int32(0), jnp.bool(True), None)
+        event, distance = decide(s, t, jnp.float32(0.1), image)
+        assert abs(distance) < 1e-5 and not event.novel
+        assert bool(event.moves) == expected
+        assert event.row == (row if expected else s.centroids)
 
 
 def test_sheet_shows_the_long_term_memory_first(full):

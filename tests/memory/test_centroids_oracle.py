@@ -40,7 +40,7 @@ def compare(state, oracle, context):
 
 
 def step_beside(world, images, *, batch, mask=None):
-    """Runs memory and oracle through `images`, comparing after every add and refresh."""
+    """Runs both through `images`, comparing after every add and every refresh."""
     oracle, state = Oracle(world.settings), world.empty
     for i in range(0, len(images), batch):
         x, names = images[i : i + batch], np.arange(i, i + batch, dtype=np.int32)
@@ -72,7 +72,7 @@ def step_beside(world, images, *, batch, mask=None):
 @pytest.mark.parametrize("fidelity", ["paper", "reference"])
 def test_every_image(fidelity):
     world = World(**FIDELITY[fidelity])
-    runs = [step_beside(world, stream(130, seed), batch=1) for seed in (0, 1)]
+    runs = [step_beside(world, stream(160, seed), batch=1) for seed in (0, 1)]
     happened = {event for oracle in runs for event in oracle.events}
     wanted = {"fill", "evict", "match stm", "promote", "merge", "consolidate", "frozen"}
     wanted |= {"replace", "refuse"} if fidelity == "paper" else {"drop"}

@@ -1,4 +1,5 @@
 import importlib
+from functools import partial
 
 import jax
 import numpy as np
@@ -73,10 +74,11 @@ def test_a_flat_validation_curve_ends_after_six_divisions_of_the_rate():
 
 def test_weights_follow_the_rule_and_moments_are_kept(monkeypatch):
     """Each epoch adds 1 to the weights, so a value tells where its epoch began."""
-    script = iter([0.5, 0.4, 0.3, 0.9, 0.1, 0.1])
-    seen = []
+    script = iter([0.5, 0.4, 0.3, 0.9, 0.1])
+    seen, keys = [], []
 
     def epoch(key, weights, moments, rate, data):
+        keys.append(tuple(jax.random.key_data(key).tolist()))
         seen.append((float(weights.w[0, 0]), moments, float(rate)))
         return jax.tree.map(lambda a: a + 1, weights), moments + 1
 
@@ -87,10 +89,11 @@ def test_weights_follow_the_rule_and_moments_are_kept(monkeypatch):
     monkeypatch.setattr(module, "ADAM", module.ADAM._replace(init=lambda _: 0))
     rule = lambda state, value: judge(state, value, **RULE)
     data = (np.zeros((1, 1)), np.zeros(1))
-    best = module._fit(jax.random.key(0), data, (0, 0), 1, epoch, 6, 0.09, rule)
-    assert [row[0] for row in seen] == [0, 1, 2, 1, 2, 3]  # back to 1 after two misses
-    assert [row[1] for row in seen] == [0, 1, 2, 3, 4, 5]  # moments never go back
-    assert [row[2] for row in seen] == pytest.approx([0.09] * 3 + [0.03] * 3)
+    best = module._fit(jax.random.key(0), data, (0, 0), 1, epoch, 5, 0.09, rule)
+    assert [row[0] for row in seen] == [0, 1, 2, 1, 2]  # back to 1 after two misses
+    assert [row[1] for row in seen] == [0, 1, 2, 3, 4]  # moments never go back
+    assert [row[2] for row in seen] == pytest.approx([0.09] * 3 + [0.03] * 2)
+    assert len(set(keys)) == 5  # each epoch has a shuffle of its own
     assert best.w[0, 0] == 2  # the end of the fourth epoch
 
 
@@ -133,6 +136,23 @@ def test_the_key_alone_decides_the_weights():
 
     np.testing.assert_array_equal(scores(0), scores(0))
     assert (scores(0) != scores(1)).any()
+
+
+def test_the_key_decides_the_shuffles(monkeypatch):
+    """With equal first weights, what remains of the key is the order of the rows."""
+    zero = module.Weights(np.zeros((3, 3), np.float32), np.zeros(3, np.float32))
+    monkeypatch.setattr(module, "_init", lambda *_: zero)
+    x, y = blobs(0, 60, noise=0.8)
+    data = (module._normalised(x), np.asarray(y, np.int32))
+    epoch = partial(module._epoch, batch_size=8)
+    rule = partial(judge, **RULE)
+
+    def weights(seed):
+        key = jax.random.key(seed)
+        return np.asarray(module._fit(key, data, data, 3, epoch, 1, 0.05, rule).w)
+
+    np.testing.assert_array_equal(weights(0), weights(0))
+    assert (weights(0) != weights(1)).any()
 
 
 def test_a_second_call_of_equal_shapes_compiles_nothing():

@@ -1,0 +1,148 @@
+"""What every registered strategy and method promises, whatever it does.
+
+A new row in a registry is tested here without a further line.
+"""
+
+from functools import cache
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from tiny import bits, equal, stream, tiny_learning
+
+from ocssl_jax.methods import METHODS
+from ocssl_jax.strategies import BOUNDARY_AWARE, STRATEGIES
+
+BATCHES = 14  # enough for every memory of `tiny` to fill, evict and consolidate
+
+# (strategy, method, fidelity): every strategy, every method, every quirk.
+ROWS = [
+    *((s, "simclr", f) for s in STRATEGIES for f in ("paper", "reference")),
+    *(("er", m, "paper") for m in METHODS if m != "simclr"),
+]
+every_row = pytest.mark.parametrize("row", ROWS, ids="-".join)
+
+
+class Trained:
+    """One row, compiled once and trained once; the tests below share it."""
+
+    def __init__(self, row):
+        strategy, method, fidelity = row
+        self.learning = tiny_learning(
+            strategy__name=strategy, method__name=method, fidelity=fidelity
+        )
+        self.init = jax.jit(self.learning.init)
+        self.step = jax.jit(self.learning.step, donate_argnums=0)
+        self.batches = list(stream(BATCHES))
+        self.initial = jax.device_get(self.start())
+        state, self.metrics = self.run(self.start(), self.batches)
+        self.final = jax.device_get(state)
+
+    def start(self, seed=0):
+        return self.init(jax.random.key(seed), self.batches[0])
+
+    def run(self, state, batches):
+        seen = []
+        for batch in batches:
+            state, metrics = self.step(state, batch)
+            seen.append(jax.device_get(metrics))
+        return state, seen
+
+
+@cache
+def trained(row) -> Trained:
+    return Trained(row)
+
+
+@every_row
+def test_compiles_once_from_empty_to_full(row):
+    t = trained(row)
+    assert t.step._cache_size() == 1
+    chex.assert_trees_all_equal_shapes_and_dtypes(t.initial, t.final)
+
+
+@every_row
+def test_learns_something_and_stays_finite(row):
+    t = trained(row)
+    for x in bits((t.final.params, t.final.model, t.final.opt_state)):
+        assert np.isfinite(x).all()
+    for metrics in t.metrics:
+        assert np.isfinite(metrics["loss"]) and np.isfinite(metrics["gradient_norm"])
+    before, after = bits(t.initial.params["method"]), bits(t.final.params["method"])
+    moved = [not np.array_equal(a, b) for a, b in zip(before, after, strict=True)]
+    assert all(moved)
+    assert int(t.final.step) == BATCHES
+
+
+@every_row
+def test_same_seed_same_bits_other_seed_other_bits(row):
+    t = trained(row)
+    again, _ = t.run(t.start(), t.batches)
+    assert equal(t.final, again)
+    other, _ = t.run(t.start(seed=1), t.batches)
+    assert not equal(t.final, other)
+
+
+@every_row
+@pytest.mark.parametrize("at", [1, 9])
+def test_stop_and_resume_gives_the_same_bits(row, at):
+    t = trained(row)
+    state, _ = t.run(t.start(), t.batches[:at])
+    host = jax.tree.map(lambda x: jax.device_get(x), state)
+    state, _ = t.run(jax.device_put(host), t.batches[at:])
+    assert equal(t.final, state)
+
+
+@every_row
+def test_state_is_donated(row):
+    t = trained(row)
+    state = t.start()
+    old = jax.tree.leaves(state)
+    t.step(state, t.batches[0])
+    kept = [x for x in old if not x.is_deleted() and x.size > 1]
+    # The state's buffers are reused; only a leaf that passes through may be left.
+    assert sum(x.nbytes for x in kept) == 0
+
+
+@every_row
+def test_vmap_over_seeds_equals_a_loop(row):
+    t = trained(row)
+    few, seeds = t.batches[:8], (0, 1)
+    keys = jnp.stack([jax.random.key(seed) for seed in seeds])
+    many = jax.vmap(t.learning.init, in_axes=(0, None))(keys, few[0])
+    step = jax.jit(jax.vmap(t.learning.step, in_axes=(0, None)))
+    for batch in few:
+        many, _ = step(many, batch)
+    for i, seed in enumerate(seeds):
+        alone, _ = t.run(t.start(seed), few)
+        one = jax.tree.map(lambda x, i=i: x[i], many)
+        for a, b in zip(bits(alone), bits(one), strict=True):
+            np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-4)
+
+
+@every_row
+def test_a_task_free_strategy_sees_no_boundary(row):
+    t = trained(row)
+    if row[0] in BOUNDARY_AWARE:
+        pytest.skip("this strategy is told where tasks begin")
+    flipped = [b._replace(boundary=~b.boundary) for b in t.batches]
+    state, _ = t.run(t.start(), flipped)
+    assert equal(t.final, state)
+
+
+@every_row
+def test_padded_rows_have_no_influence(row):
+    t = trained(row)
+    last = t.batches[-1]
+    noise = jnp.where(last.mask[:, None, None, None], last.image, 255 - last.image)
+    ids = jnp.where(last.mask, last.id, 7777)
+    changed = [*t.batches[:-1], last._replace(image=noise, id=ids)]
+    state, _ = t.run(t.start(), changed)
+    assert equal(t.final, state)
+
+
+def test_rows_cover_the_registries():
+    assert {row[0] for row in ROWS} == set(STRATEGIES)
+    assert {row[1] for row in ROWS} == set(METHODS)

@@ -1,0 +1,73 @@
+"""The smallest learner of every kind: 8 x 8 images, an MLP, memories of a few rows."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from configs import default
+from ocssl_jax import settings
+from ocssl_jax.build import Learning, make_learning
+from ocssl_jax.core import Stream, TrainState
+
+SHAPE = (8, 8, 1)
+BATCH = 4
+
+
+def tiny_config(**fields: Any) -> ConfigDict:
+    """The default config made small; `fields` are dotted names with __ for dots."""
+    config = default.get_config()
+    config.passes = 2
+    config.backbone.update({"name": "mlp", "width": 16})
+    config.method.projection = 12
+    config.stream.batch_size = BATCH
+    config.strategy.update({"replay_size": 6, "memory_size": 24, "align_hidden": 8})
+    config.strategy.climb.centroid_memory.update(
+        {"stm": 4, "ltm": 3, "images_per_centroid": 3, "window": 10, "percentile": 0.5}
+    )
+    overrides = {name.replace("__", "."): value for name, value in fields.items()}
+    for name, value in overrides.items():
+        settings.put(config, name, value)
+    return settings.resolve(config, overrides)
+
+
+def tiny_learning(**fields: Any) -> Learning:
+    """Functions of a tiny learner."""
+    config = tiny_config(**fields)
+    return make_learning(config, shape=SHAPE, mean=(0.5,), std=(0.3,))
+
+
+def stream(batches: int, *, seed: int = 0, short: bool = True) -> Iterator[Stream]:
+    """Batches of random images; the last one is short if asked."""
+    rng = np.random.default_rng(seed)
+    for i in range(batches):
+        mask = np.ones(BATCH, bool)
+        if short and i == batches - 1:
+            mask[2:] = False
+        yield Stream(
+            image=jnp.asarray(rng.integers(0, 256, (BATCH, *SHAPE), np.uint8)),
+            id=jnp.arange(i * BATCH, (i + 1) * BATCH, dtype=jnp.int32),
+            mask=jnp.asarray(mask),
+            boundary=jnp.asarray(i % 5 == 0),
+        )
+
+
+def bits(tree: Any) -> list[np.ndarray]:
+    """Leaves as numpy arrays, keys as their data: what bit-equality is about."""
+    is_key = lambda x: jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
+    return [
+        np.asarray(jax.random.key_data(x) if is_key(x) else x)
+        for x in jax.tree.leaves(tree)
+    ]
+
+
+def equal(a: TrainState, b: TrainState) -> bool:
+    """Whether two states have the same structure and the same bits."""
+    same = jax.tree.structure(a) == jax.tree.structure(b)
+    return same and all(
+        x.dtype == y.dtype and np.array_equal(x, y, equal_nan=x.dtype.kind == "f")
+        for x, y in zip(bits(a), bits(b), strict=True)
+    )
