@@ -86,9 +86,9 @@ def test_every_image(fidelity):
         "similar",
         "balanced_time",
         "reservoir",
-        "reservoir_oldest",
-        "reservoir_similar",
-        "reservoir_balanced_time",
+        pytest.param("reservoir_oldest", marks=pytest.mark.slow),
+        pytest.param("reservoir_similar", marks=pytest.mark.slow),
+        pytest.param("reservoir_balanced_time", marks=pytest.mark.slow),
         "none",
     ],
 )

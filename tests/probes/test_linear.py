@@ -105,6 +105,17 @@ def test_a_separable_toy_is_learnt_whatever_the_length_of_its_features():
     np.testing.assert_array_equal(predict(1e3 * test_x), test_y)
 
 
+def test_the_length_of_a_feature_vector_says_nothing():
+    """Overlapping classes, so that other weights would give other labels."""
+    (x, y), held = blobs(0, 60, noise=0.8), blobs(1, 30, noise=0.8)
+    test_x, _ = blobs(2, 300, noise=0.8)
+    length = np.float32(2) ** np.random.default_rng(0).integers(-4, 5, (60, 1))
+    fit = linear(**SETTINGS | {"epochs": 2})
+    expected = fit(jax.random.key(0), x, y, *held)(test_x)
+    got = fit(jax.random.key(0), length * x, y, held[0] / 8, held[1])(4 * test_x)
+    np.testing.assert_array_equal(got, expected)
+
+
 def test_any_integers_may_be_labels_and_unknown_ones_count_as_wrong():
     labels = (-4, 7, 100)
     x, y = blobs(0, 60, labels=labels)
