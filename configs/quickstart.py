@@ -15,7 +15,7 @@ def get_config() -> ConfigDict:
     config.baselines = ("none", "random")
     config.stream.dataset = "digits"
     config.stream.tasks = 5
-    config.augment.name = "common"
+    config.augment.name = "glyphs"
     config.backbone.name = "convnet"
     config.method.projection = 128
     config.strategy.replay_size = 54

@@ -96,7 +96,7 @@ def make_step(
         kept = strategy.update(kept, learner_of(params, model), batch, out)
         metrics = {
             "loss": loss,
-            **terms,
+            **{f"loss_{name}": value for name, value in terms.items()},
             "gradient_norm": optax.tree.norm(grads),
             "learning_rate": optimizer.learning_rate(i),
             "rows": jnp.sum(batch.mask),

@@ -43,6 +43,18 @@ def common(image_size: int) -> list[Transform]:
     ]
 
 
+def glyphs(image_size: int) -> list[Transform]:
+    """For signs, which a mirror turns into others: closer crops, light, no flip.
+
+    Our own set for digits; no paper of the suite works on them with SSL.
+    """
+    del image_size
+    return [
+        random_resized_crop(scale=(0.4, 1.0), ratio=RATIO),
+        maybe(0.8, color_jitter(brightness=0.4, contrast=0.4, saturation=0.0, hue=0.0)),
+    ]
+
+
 def none(image_size: int) -> list[Transform]:
     """No augmentation: all views are the same."""
     del image_size

@@ -53,7 +53,7 @@ def test_alignment_of_weight_zero_is_plain_replay():
         bits(plain.params["method"]), bits(state.params["method"]), strict=True
     ):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
-    assert all(m["align"] == 0 for m in seen)
+    assert all(m["loss_align"] == 0 for m in seen)
 
 
 def test_alignment_changes_training_and_stays_within_its_bounds():
@@ -62,8 +62,8 @@ def test_alignment_changes_training_and_stays_within_its_bounds():
     assert not np.allclose(
         *(bits(s.params["method"]["encoder"])[-1] for s in (plain, state))
     )
-    assert all(m["align"] == 0 for m in seen[:2])  # nothing is replayed yet
-    assert all(m["align"] != 0 and abs(m["align"]) <= 2.0 for m in seen[2:])
+    assert all(m["loss_align"] == 0 for m in seen[:2])  # nothing is replayed yet
+    assert all(m["loss_align"] != 0 and abs(m["loss_align"]) <= 2.0 for m in seen[2:])
 
 
 def test_ema_of_decay_0_is_the_learner_and_of_decay_1_its_start():
