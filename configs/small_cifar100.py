@@ -1,13 +1,13 @@
-"""CIFAR-100 cut to what two CPU cores do in 20 minutes: 20 classes in 10 tasks.
+r"""CIFAR-100 cut to what two CPU cores do in 20 minutes: 20 classes in 10 tasks.
 
 Paper: CLIMB (Lefebvre, Duffner, Lefort, CoLLAs 2026), whose protocol this keeps: stream
-batches of 10 images, 3 passes, SimCLR, joint probes after each task. Cut for the CPU are
+batches of 10 images, 3 passes, SimCLR, joint probes after each task. Cut for the CPU:
 the classes (the first 20 of the order that seed 42 draws), the network (four
 convolutions instead of a ResNet-18), the replayed rows (40 for 128), the memory (500
 images for 2500, its centroids in proportion), the projector (256 for 2048) and the
-labels that a probe may see (100 a class).
+labels that a probe may see (100 a class). All strategies share one learning rate.
 
-  python launch.py --config=configs/small_cifar100.py[:STRATEGY] \\
+  python launch.py --config=configs/small_cifar100.py[:STRATEGY] \
       --config.stream.data_dir=DIR
 
 STRATEGY is climb (the default), er, cla_e or none; DIR holds tfds' prepared cifar100.

@@ -37,7 +37,11 @@ class Checkpoints:
         self._folder = folder
         self._manager = ocp.CheckpointManager(
             folder.absolute(),
-            item_names=("states", "progress"),
+            # Named here, since metadata can only be read where a handler is known.
+            item_handlers={
+                "states": ocp.StandardCheckpointHandler(),
+                "progress": ocp.JsonCheckpointHandler(),
+            },
             options=ocp.CheckpointManagerOptions(
                 max_to_keep=keep, cleanup_tmp_directories=True
             ),

@@ -147,7 +147,9 @@ def report(
         accuracy=learner.records,
         history=writers.read(folder / "metrics.jsonl"),
         baselines_accuracy=baselines,
-        sheet=sheet_of(states[0].strategy, dataset),
+        sheet=sheet_of(
+            states[0].strategy, dataset, learner.config.strategy.memory_size
+        ),
         config=json.loads((folder / "config.json").read_text()),
     )
 

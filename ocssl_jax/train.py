@@ -225,5 +225,6 @@ class Run:
 def write_records(path: Path, records: Sequence[accuracy.Record]) -> None:
     """Replace `accuracy.csv`."""
     lines = [",".join(accuracy.FIELDS)]
-    lines += [",".join(map(str, (*r[:-1], f"{r.accuracy:.4f}"))) for r in records]
+    # In full: a resumed run computes its summary from what it reads here.
+    lines += [",".join(map(str, record)) for record in records]
     workdir.write(path, "\n".join(lines) + "\n")

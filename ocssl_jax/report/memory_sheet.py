@@ -1,5 +1,6 @@
 """From a strategy's state to the sheet of what its memory holds."""
 
+from collections import Counter
 from functools import singledispatch
 from typing import Any
 
@@ -13,38 +14,40 @@ from ocssl_jax.report.sheet import Group, Sheet, count, flat_sheet, occupancy
 
 
 @singledispatch
-def sheet_of(state: Any, dataset: Dataset) -> Sheet | None:
+def sheet_of(state: Any, dataset: Dataset, capacity: int) -> Sheet | None:
     """The sheet of the first memory found in `state`, None if there is none.
 
-    Labels only put a flat memory's images in order for the reader; they come from the
-    data set, since no memory has them.
+    `capacity` is the number of images that the memory may hold. Labels only put a flat
+    memory's images in order for the reader; they come from the data set, since no
+    memory has them.
     """
     if isinstance(state, tuple):
-        found = (sheet_of(part, dataset) for part in state)
+        found = (sheet_of(part, dataset, capacity) for part in state)
         return next((sheet for sheet in found if sheet is not None), None)
     return None
 
 
 @sheet_of.register
-def _(state: Ranked, dataset: Dataset) -> Sheet:
+def _(state: Ranked, dataset: Dataset, capacity: int) -> Sheet:
     rank = np.asarray(state.rank)
     limits = np.iinfo if np.issubdtype(rank.dtype, np.integer) else np.finfo
     held = rank > limits(rank.dtype).min  # an empty slot has this rank or -inf
     images = np.asarray(state.items["image"])[held]
     labels = dataset.train_label[np.asarray(state.items["id"])[held]]
     return flat_sheet(
-        images, name="memory", capacity=len(held), order=labels, by="class"
+        images, name="memory", capacity=capacity, order=labels, by="class"
     )
 
 
 @sheet_of.register
-def _(state: Centroids, dataset: Dataset) -> Sheet:
+def _(state: Centroids, dataset: Dataset, capacity: int) -> Sheet:
     del dataset
-    groups = []
-    for place, centroid in enumerate(cards(state), start=1):
+    groups, places = [], Counter[str]()
+    for centroid in cards(state):
         half, images = centroid.half.upper(), centroid.items["image"]
-        title = f"{half} {place} · {count(len(images), 'image')}"
+        places[half] += 1
+        title = f"{half} {places[half]} · {count(len(images), 'image')}"
         groups.append(Group(title, images, half))
-    held = occupancy(sum(len(g.images) for g in groups), len(state.arrival))
+    held = occupancy(sum(len(g.images) for g in groups), capacity)
     caption = f"CLIMB: {held} in {count(len(groups), 'centroid')}"
     return Sheet(caption, groups, "centroid")

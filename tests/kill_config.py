@@ -1,0 +1,29 @@
+"""CLIMB with two seeds on 12 stream batches of digits: a run to be killed."""
+
+from ml_collections import ConfigDict
+
+from configs import default
+
+
+def get_config() -> ConfigDict:
+    """As small as a run with every part can be."""
+    config = default.get_config()
+    config.seeds = (0, 1)
+    config.passes = 2
+    config.baselines = ("random",)
+    config.stream.update({"dataset": "digits", "tasks": 5, "order": tuple(range(10))})
+    config.stream.batch_size = 72
+    config.stream.limit = 12
+    config.augment.name = "glyphs"
+    config.backbone.update({"name": "mlp", "width": 16})
+    config.method.projection = 16
+    config.strategy.update({"replay_size": 32, "memory_size": 90, "align_hidden": 8})
+    config.strategy.climb.centroid_memory.update(
+        {"stm": 20, "ltm": 10, "images_per_centroid": 5, "window": 50}
+    )
+    config.probe.names = ("linear", "ridge")
+    config.probe.linear.epochs = 20
+    config.probe.linear.batch_size = 64
+    config.checkpoint.every = 3
+    config.log.every = 1
+    return config
