@@ -32,7 +32,9 @@ def parse(argv: list[str]) -> list[str]:
         print(__doc__.strip())
         sys.exit(0)
     try:
-        rest = flags.FLAGS(in_order(argv))
+        ordered = in_order(argv)
+        check_file(ordered[1].partition("=")[2])
+        rest = flags.FLAGS(ordered)
         if len(rest) > 1:
             raise ValueError(f"unknown argument {rest[1]!r}; flags start with --")
         _ = _CONFIG.value.is_locked  # reads the file
@@ -54,6 +56,20 @@ def in_order(argv: list[str]) -> list[str]:
     first = [a for a in rest if a.lstrip("-").startswith("config=")]
     others = [a for a in rest if a not in first]
     return [argv[0], *(first or [f"--config={DEFAULT}"]), *others]
+
+
+def check_file(name: str) -> None:
+    """Raise unless the config file exists, naming those there are.
+
+    Raises:
+      ValueError: naming the file and the project's own configs.
+    """
+    if not Path(name.partition(":")[0]).is_file():
+        own = sorted(f"configs/{path.name}" for path in HERE.glob("configs/*.py"))
+        known = ", ".join(own)
+            sorted(f"configs/{p.name}" for p in HERE.glob("configs/*.py"))
+        )
+        raise ValueError(f"config file {name!r} not found; the project's are {known}")
 
 
 def fail(reason: str) -> None:

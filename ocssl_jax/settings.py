@@ -103,6 +103,12 @@ def validate(config: ConfigDict) -> None:
         )
     if len(set(seeds)) < len(seeds):
         raise UsageError(f"config.seeds must differ from each other, got {seeds!r}")
+    replayed, held = config.strategy.replay_size, config.strategy.memory_size
+    if replayed >= held:
+        raise UsageError(
+            f"config.strategy.replay_size must be below strategy.memory_size {held}, "
+            f"got {replayed}: replay starts once the memory holds more than it draws"
+        )
     one_of("precision", config.precision, ("float32", "bfloat16"))
     one_of("augment.per", config.augment.per, ("sample", "batch"))
 

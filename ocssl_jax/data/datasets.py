@@ -97,6 +97,8 @@ def load(name: str, *, data_dir: str | Path, image_size: int = 0) -> Dataset:
     """
     if name not in DATASETS:
         raise DataError(f"unknown data set {name!r}; known are {', '.join(DATASETS)}")
+    if Path(data_dir).exists() and not Path(data_dir).is_dir():
+        raise DataError(f"data_dir {data_dir} is no folder")
     if image_size < 0:
         raise ValueError(f"image_size must be 0 or a side in pixels, not {image_size}")
     spec = DATASETS[name]

@@ -1,0 +1,206 @@
+"""A whole run in this process: what it writes, and how it breaks down."""
+
+import csv
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from kill_config import get_config
+from safetensors.numpy import load_file
+
+from ocssl_jax import experiment, settings, workdir
+from ocssl_jax.backbones import make_backbone
+from ocssl_jax.build import build
+from ocssl_jax.checkpoint import Checkpoints
+from ocssl_jax.errors import TrainingError, UsageError
+from ocssl_jax.probing import Encoder
+from ocssl_jax.train import Run
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    return tmp_path_factory.mktemp("data")
+
+
+def config_with(data_dir, **fields):
+    config = get_config()
+    config.stream.data_dir = str(data_dir)
+    for name, value in fields.items():
+        settings.put(config, name.replace("__", "."), value)
+    return settings.resolve(config, {})
+
+
+@pytest.fixture(scope="module")
+def finished(data_dir, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run") / "er"
+    config = config_with(
+        data_dir, strategy__name="er", baselines=("none", "random"), chunk=2
+    )
+    table = experiment.run(config, folder, {"strategy.name": "er"})
+    return folder, config, table
+
+
+def test_the_workdir_holds_what_the_contract_says(finished):
+    folder, config, table = finished
+    names = ("config.json", "metrics.jsonl", "accuracy.csv", "summary.json")
+    for name in (*names, "report/index.html", "encoder/encoder.json"):
+        assert (folder / name).stat().st_size > 0
+    for name in ("accuracy", "matrix", "memory", "losses"):
+        assert (folder / f"report/{name}.png").stat().st_size > 1000
+    written = json.loads((folder / "config.json").read_text())
+    assert written["config"] == settings.as_json(config)
+    assert written["overrides"] == {"strategy.name": "er"}
+    assert written["versions"]["jax"] == jax.__version__
+    for row in ("| er ", "| no strategy ", "| random encoder "):
+        assert row in table
+
+
+def test_the_log_has_every_step_once_in_order(finished):
+    folder, config, _ = finished
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    records = [json.loads(line) for line in lines]
+    assert [r["step"] for r in records] == list(range(1, 13))
+    assert [r["experience"] for r in records] == [0] * 4 + [1] * 4 + [2] * 4
+    seen = [r["samples_seen"] for r in records]
+    assert seen[0] == config.stream.batch_size and sorted(set(seen)) == seen
+    for r in records:
+        assert r["loss"] == pytest.approx(np.mean(r["per_seed"]["loss"]))
+        assert r["loss"] == pytest.approx(r["loss_ssl"], rel=1e-5)
+        assert r["learning_rate"] == pytest.approx(config.optimizer.learning_rate)
+        assert len(r["per_seed"]["loss"]) == 2
+
+
+def test_the_summary_follows_from_the_accuracies(finished):
+    folder, config, _ = finished
+    summary = json.loads((folder / "summary.json").read_text())
+    rows = list(csv.DictReader((folder / "accuracy.csv").open()))
+    assert len(rows) == 2 * 2 * 3 * 5  # seeds, probes, experiences, tasks
+    sizes = np.asarray(summary["test_sizes"])
+    joint = [
+        sum(
+            float(r["accuracy"]) * sizes[int(r["task"])]
+            for r in rows
+            if r["probe"] == "linear"
+            and r["seed"] == str(seed)
+            and r["after_experience"] == "2"
+        )
+        / sizes.sum()
+        for seed in config.seeds
+    ]
+    final = summary["metrics"]["FA"]
+    assert final["per_seed"] == pytest.approx(joint)
+    assert final["mean"] == pytest.approx(np.mean(joint))
+    assert final["std"] == pytest.approx(np.std(joint, ddof=1))
+    assert set(summary["baselines"]) == {"none", "random"}
+    assert summary["steps"] == 12
+    assert summary["throughput"]["train_images_per_s"] > 0
+    flat = summary["baselines"]["random"]
+    assert flat["FA"]["mean"] == pytest.approx(flat["CA"]["mean"])
+
+
+def test_the_exported_encoder_is_the_final_one(finished, data_dir):
+    folder, config, _ = finished
+    about = json.loads((folder / "encoder/encoder.json").read_text())
+    tensors = load_file(folder / "encoder/seed_1.safetensors")
+    variables: dict = {}
+    for name, tensor in tensors.items():
+        *groups, last = name.split(".")
+        node = variables
+        for group in groups:
+            node = node.setdefault(group, {})
+        node[last] = tensor
+    module = make_backbone(
+        about["backbone"],
+        image_size=about["image_size"],
+        dtype="float32",
+        width=about["width"],
+    )
+    done = build(config)
+    images = done.dataset.test_image[:20]
+    x = (images / 255.0 - np.asarray(about["mean"])) / np.asarray(about["std"])
+    rebuilt = module.apply(variables, jnp.asarray(x, jnp.float32), train=False)
+    run = Run(done, config, folder)
+    assert run.step == run.total
+    state = run.seeds.split(run.states)[1]
+    expected = Encoder(done, batch_size=64)(state, images)
+    run.checkpoints.close()
+    np.testing.assert_allclose(rebuilt, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_chunks_change_nothing(finished, data_dir, tmp_path):
+    folder, config, _ = finished
+    other = config.copy_and_resolve_references()
+    other.chunk, other.baselines = 5, ()
+    experiment.run(other, tmp_path / "run", {})
+    accuracy = "accuracy.csv"
+    assert (tmp_path / "run" / accuracy).read_text() == (folder / accuracy).read_text()
+
+
+def test_probing_never_changes_training(finished, data_dir, tmp_path):
+    _, config, _ = finished
+    final = []
+    for names in (("ridge",), ()):
+        other = config.copy_and_resolve_references()
+        other.baselines, other.probe.names = (), names
+        folder = tmp_path / f"run{len(names)}"
+        experiment.run(other, folder, {})
+        final.append((folder / "encoder/seed_0.safetensors").read_bytes())
+        assert (folder / "report/index.html").exists()
+    assert final[0] == final[1]
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(data_dir, tmp_path):
+    config = config_with(
+        data_dir, strategy__name="none", optimizer__learning_rate=1e30, baselines=()
+    )
+    with pytest.raises(TrainingError, match=r"stream batch \d+, seed \d"):
+        experiment.run(config, tmp_path / "run", {})
+    assert not (tmp_path / "run" / "summary.json").exists()
+    saved = Checkpoints(tmp_path / "run" / "checkpoints", keep=1)
+    assert (saved.latest() or 0) < 12
+    saved.close()
+
+
+def test_two_runs_never_share_a_workdir(data_dir, tmp_path):
+    config = config_with(data_dir)
+    with (
+        workdir.held(tmp_path / "run"),
+        pytest.raises(UsageError, match="in use by another run"),
+    ):
+        experiment.run(config, tmp_path / "run", {})
+
+
+def test_an_unlabelled_stream_works_with_probes_off(tmp_path):
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    (tmp_path / "data" / "train").mkdir(parents=True)
+    for i in range(40):
+        pixels = rng.integers(0, 256, (12, 10, 3), np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "data" / "train" / f"{i:03}.png")
+    (tmp_path / "data" / "train" / "broken.jpg").write_bytes(b"\xff\xd8 nothing")
+    config = config_with(
+        tmp_path / "data",
+        stream__dataset="folder",
+        stream__image_size=8,
+        stream__kind="iid",
+        stream__tasks=2,
+        stream__batch_size=8,
+        stream__order=(),
+        strategy__replay_size=12,
+        probe__names=(),
+        baselines=(),
+    )
+    experiment.run(config, tmp_path / "run", {})
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["skipped_files"] == 1
+    assert summary["samples_seen"] == 40
+    assert (tmp_path / "run" / "report" / "memory.png").exists()
+    labelled = config_with(
+        tmp_path / "data",
+        **{"stream__dataset": "folder", "stream__image_size": 8, "stream__kind": "iid"},
+    )
+    with pytest.raises(UsageError, match=r"probe.names=\(\)"):
+        build(labelled)
