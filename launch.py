@@ -67,8 +67,6 @@ def check_file(name: str) -> None:
     if not Path(name.partition(":")[0]).is_file():
         own = sorted(f"configs/{path.name}" for path in HERE.glob("configs/*.py"))
         known = ", ".join(own)
-            sorted(f"configs/{p.name}" for p in HERE.glob("configs/*.py"))
-        )
         raise ValueError(f"config file {name!r} not found; the project's are {known}")
 
 

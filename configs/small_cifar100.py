@@ -5,7 +5,8 @@ batches of 10 images, 3 passes, SimCLR, joint probes after each task. Cut for th
 the classes (the first 20 of the order that seed 42 draws), the network (four
 convolutions instead of a ResNet-18), the replayed rows (40 for 128), the memory (500
 images for 2500, its centroids in proportion), the projector (256 for 2048) and the
-labels that a probe may see (100 a class). All strategies share one learning rate.
+labels that a probe is trained on (100 a class; the linear probe is tuned on the whole
+validation split besides). All strategies share one learning rate.
 
   python launch.py --config=configs/small_cifar100.py[:STRATEGY] \
       --config.stream.data_dir=DIR

@@ -203,6 +203,13 @@ def make_stream(
             f"data set {s.dataset!r} has no labelled test images to probe on; "
             f"switch the probes off with --config.probe.names=()"
         )
+    if "linear" in config.probe.names and not sum(map(len, bench.val)):
+        raise UsageError(
+            "the linear probe tunes on validation images and there are none: raise "
+            "stream.val_ratio, or use --config.probe.names=ridge,knn"
+        )
+    if config.probe.names and sum(map(len, bench.classes)) < 2:
+        raise UsageError("a probe needs at least 2 classes; see config.stream.classes")
     schedules = tuple(
         data.schedule(bench, key_seed=seed, batch_size=s.batch_size, limit=s.limit)
         for seed in config.seeds

@@ -19,7 +19,7 @@ from ocssl_jax.metrics import summarise
 from ocssl_jax.report.memory_sheet import sheet_of
 from ocssl_jax.report.table import table
 from ocssl_jax.report.write import write_report
-from ocssl_jax.train import Run, write_records
+from ocssl_jax.train import Run, Stop, write_records
 
 Records = Sequence[accuracy.Record]
 
@@ -40,29 +40,33 @@ def run(config: ConfigDict, folder: Path, overrides: Mapping[str, Any]) -> str:
     described = settings.as_json(config)
     workdir.check(folder, described)
     experiment = build(config)
-    with workdir.held(folder):
+    with workdir.held(folder), Stop() as stop:
         workdir.check(folder, described)
         if not (folder / "config.json").exists():
             text = json.dumps(workdir.describe(described, overrides), indent=1)
             workdir.write(folder / "config.json", text + "\n")
         if not (folder / "summary.json").exists():
-            finish(experiment, config, folder)
+            finish(experiment, config, folder, stop)
     summary = json.loads((folder / "summary.json").read_text())
     return results(summary, folder)
 
 
-def finish(experiment: Experiment, config: ConfigDict, folder: Path) -> None:
+def finish(
+    experiment: Experiment, config: ConfigDict, folder: Path, stop: Stop
+) -> None:
     """Learn, run the baselines, and write everything that a finished run holds."""
     learner = Run(experiment, config, folder)
     baselines: dict[str, Records] = {}
     if "random" in config.baselines and config.probe.names:
         baselines["random"] = random_encoder(learner, folder)
-    states = learner.learn()
+    stop.check(f"at stream batch {learner.step}")
+    states, time = learner.learn(stop), learner.clock.read()
     for name in config.baselines:
         if name != "random":
             baselines[name] = beside(config, folder, name)
+            stop.check(f"after the baseline {name}")
     export.export(folder / "encoder", experiment, config, states)
-    summary = summarised(learner, baselines)
+    summary = summarised(learner, baselines, time)
     report(learner, states, summary, baselines)
     # Last, since it says that everything else is there.
     workdir.write(folder / "summary.json", json.dumps(summary, indent=1) + "\n")
@@ -92,10 +96,11 @@ def beside(config: ConfigDict, folder: Path, name: str) -> Records:
     return accuracy.read(place / "accuracy.csv")
 
 
-def summarised(learner: Run, baselines: Mapping[str, Records]) -> dict[str, Any]:
+def summarised(
+    learner: Run, baselines: Mapping[str, Records], time: Mapping[str, float]
+) -> dict[str, Any]:
     """The content of `summary.json`; accuracies in percent."""
     config, images = learner.config, learner.images
-    time = learner.clock.read()
     learnt = learner.samples(learner.step) * len(config.seeds)
     seconds = max(time["train_s"], 1e-9)
     summary: dict[str, Any] = {

@@ -43,7 +43,8 @@ def nt_xent(z1: Array, z2: Array, mask: Array, *, temperature: float) -> Array:
     n = z1.shape[0]
     chex.assert_shape(mask, (n,))
     u = unit(jnp.concatenate([z1, z2]).astype(jnp.float32))  # [2n d]
-    similarity = u @ u.T / temperature
+    # In full float32 on every platform: an accelerator would round to TF32.
+    similarity = jnp.matmul(u, u.T, precision="highest") / temperature
     other = jnp.tile(mask, 2)[None, :] & ~jnp.eye(2 * n, dtype=bool)
     positive = jnp.sum(u[:n] * u[n:], axis=-1) / temperature  # [n]
     # A finite floor instead of -inf keeps fully masked rows finite, gradient included.

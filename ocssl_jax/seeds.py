@@ -22,7 +22,8 @@ class Seeds(NamedTuple):
     """How the seeds of a run are carried."""
 
     init: Callable[[Sequence[Key], Sequence[Stream]], Any]  # -> states
-    step: Callable[[Any, Sequence[Stream]], tuple[Any, Sequence[Metrics]]]
+    step: Callable[[Any, Sequence[Stream]], tuple[Any, Any]]  # -> states, metrics
+    per_seed: Callable[[Any], list[Metrics]]  # of metrics on the host
     split: Callable[[Any], list[TrainState]]
     join: Callable[[list[TrainState]], Any]  # inverse of split
 
@@ -40,7 +41,7 @@ def in_turn(init: Init, step: Step) -> Seeds:
         pairs = [step(s, x) for s, x in zip(states, streams, strict=True)]
         return [s for s, _ in pairs], [m for _, m in pairs]
 
-    return Seeds(init_all, step_all, list, list)
+    return Seeds(init_all, step_all, list, list, list)
 
 
 def together(init: Init, step: Step) -> Seeds:
@@ -51,21 +52,19 @@ def together(init: Init, step: Step) -> Seeds:
     def stack(trees: Sequence[Any]) -> Any:
         return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
 
-    def split(states: TrainState) -> list[Any]:
-        seeds = states.step.shape[0]
-        return [jax.tree.map(lambda a, i=i: a[i], states) for i in range(seeds)]
+    def split(tree: Any) -> list[Any]:
+        seeds = len(jax.tree.leaves(tree)[0])
+        return [jax.tree.map(lambda a, i=i: a[i], tree) for i in range(seeds)]
 
     def step_all(
         states: TrainState, streams: Sequence[Stream]
-    ) -> tuple[TrainState, list[Metrics]]:
-        states, metrics = step(states, stack(streams))
-        return states, [
-            jax.tree.map(lambda a, i=i: a[i], metrics) for i in range(len(streams))
-        ]
+    ) -> tuple[TrainState, Metrics]:
+        return step(states, stack(streams))
 
-    return Seeds(
-        lambda keys, streams: init(stack(keys), stack(streams)), step_all, split, stack
-    )
+    def init_all(keys: Sequence[Key], streams: Sequence[Stream]) -> TrainState:
+        return init(stack(keys), stack(streams))
+
+    return Seeds(init_all, step_all, split, split, stack)
 
 
 def for_platform(platform: str, init: Init, step: Step) -> Seeds:

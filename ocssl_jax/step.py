@@ -56,8 +56,9 @@ def make_step(
 
     Returns:
       `init(key, stream) -> TrainState`, which reads shapes off an example `stream`, and
-      `train_step(state, stream) -> state, metrics`, whose metrics are scalars of the
-      last pass. Both may be jitted, vmapped over a leading axis of seeds, and donated.
+      `train_step(state, stream) -> state, metrics`, whose metrics are scalars, means
+      over the passes. Both may be jitted, vmapped over a leading axis of seeds, and
+      donated.
     """
 
     def learner_of(params: Any, model: Any) -> Learner:
@@ -112,9 +113,13 @@ def make_step(
 
         carry = (state.params, model, kept, state.opt_state)
         xs = (jnp.arange(passes), jax.random.split(k_passes, passes))
-        carry, seen = jax.lax.scan(lambda c, x: one_pass(stream, c, x), carry, xs)
+        carry, (outs, seen) = jax.lax.scan(
+            lambda c, x: one_pass(stream, c, x), carry, xs
+        )
         params, model, kept, opt_state = carry
-        out, metrics = jax.tree.map(lambda y: y[-1], seen)
+        out = jax.tree.map(lambda y: y[-1], outs)
+        metrics = jax.tree.map(lambda y: jnp.mean(y, axis=0), seen)
+        metrics["parameter_norm"] = optax.tree.norm(params)
 
         learner = learner_of(params, model)
         kept, model = strategy.end(k_end, kept, learner, stream, out)

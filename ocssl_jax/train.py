@@ -44,6 +44,15 @@ class Stop:
         del kind, frame
         self.asked = True
 
+    def check(self, where: str) -> None:
+        """End the run here if it was asked to stop; call it where all is saved.
+
+        Raises:
+          Interrupted: saying where.
+        """
+        if self.asked:
+            raise Interrupted(f"stopped {where}")
+
     def __exit__(self, *_: object) -> None:
         """Listen no more."""
         for kind, handler in self._before.items():
@@ -101,7 +110,7 @@ class Run:
         e = self.experiment
         return [arrival(e.dataset, schedule, step) for schedule in e.schedules]
 
-    def learn(self) -> list[TrainState]:
+    def learn(self, stop: Stop) -> list[TrainState]:
         """Go through the stream to its end; the final state of each seed.
 
         Raises:
@@ -109,18 +118,16 @@ class Run:
           TrainingError: if a loss is not finite; the last checkpoint is a good one.
         """
         name = self.config.strategy.name
-        with Stop() as stop, Progress(self, name) as progress:
+        with Progress(self, name) as progress:
             try:
                 self._probe_if_due(progress)
                 while self.step < self.total:
                     self._chunk(progress)
                     if stop.asked or self._save_due():
                         self._save()
-                    if stop.asked:
-                        raise Interrupted(f"stopped after stream batch {self.step}")
+                    stop.check(f"after stream batch {self.step} of {self.total}")
                     self._probe_if_due(progress)
-                    if stop.asked and self.step < self.total:
-                        raise Interrupted(f"stopped after stream batch {self.step}")
+                    stop.check(f"after stream batch {self.step} of {self.total}")
             finally:
                 self.checkpoints.close()
                 self.history.close()
@@ -150,7 +157,7 @@ class Run:
             for step in range(first, stop):
                 self.states, metrics = self.seeds.step(self.states, self.arrivals(step))
                 seen.append(metrics)
-            seen = jax.device_get(seen)
+            seen = [self.seeds.per_seed(metrics) for metrics in jax.device_get(seen)]
         self.step = stop
         seconds = time.monotonic() - began
         self._check_finite(first, seen)
@@ -170,7 +177,7 @@ class Run:
     def _check_finite(self, first: int, seen: Sequence[Sequence[Any]]) -> None:
         for step, per_seed in enumerate(seen, first + 1):
             for seed, metrics in zip(self.config.seeds, per_seed, strict=True):
-                for name in ("loss", "gradient_norm"):
+                for name in ("loss", "gradient_norm", "parameter_norm"):
                     if not np.isfinite(metrics[name]):
                         raise TrainingError(
                             f"{name} is {metrics[name]} at stream batch {step}, seed "

@@ -54,8 +54,11 @@ def moments(x: Array, mask: Array | None) -> tuple[Array, Array, Array]:
 
 
 def _moved(running: Array, batch: Array, count: Array) -> Array:
-    """`running` [c] one step towards `batch` [1 ... c]; unmoved if nothing counted."""
-    rate = jnp.where(count > 0, MOMENTUM, 0.0)
+    """`running` [c] one step towards `batch` [1 ... c].
+
+    A single value says nothing of the spread (torch refuses it): nothing moves then.
+    """
+    rate = jnp.where(count > 1, MOMENTUM, 0.0)
     return running + rate * (lax.stop_gradient(batch).reshape(running.shape) - running)
 
 

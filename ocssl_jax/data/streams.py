@@ -200,9 +200,10 @@ def schedule(
 ) -> Schedule:
     """The order of arrival: every training image exactly once.
 
-    Each experience is shuffled by `default_rng([key_seed, experience])` and cut into
-    batches; its last batch may be short and is then filled up with masked rows that
-    repeat the experience's first images.
+    Each experience is shuffled by `default_rng([key_seed, experience])` and cut into as
+    few batches as hold it, their sizes differing by at most one: a last batch of a
+    single image would ruin the running statistics just before the probe. Batches below
+    `batch_size` are filled up with masked rows.
 
     Args:
       bench: the experiences.
@@ -222,14 +223,14 @@ def schedule(
     for number, images in enumerate(bench.train):
         order = np.random.default_rng([key_seed, number]).permutation(images)
         steps = -(-len(order) // batch_size)
-        rows = steps * batch_size
-        ids.append(np.resize(order, rows).reshape(steps, batch_size))
-        mask.append((np.arange(rows) < len(order)).reshape(steps, batch_size))
+        parts = np.array_split(order, steps) if steps else []
+        ids += [np.resize(part, batch_size) for part in parts]
+        mask += [np.arange(batch_size) < len(part) for part in parts]
         experience.append(np.full(steps, number, np.int32))
     which = np.concatenate(experience)
     whole = Schedule(
-        id=np.concatenate(ids).astype(np.int32),
-        mask=np.concatenate(mask),
+        id=np.stack(ids).astype(np.int32),
+        mask=np.stack(mask),
         experience=which,
         boundary=np.diff(which, prepend=-1) > 0,
     )

@@ -173,10 +173,11 @@ def add(
             f"this memory takes at most batch_size={settings.batch_size} rows at a"
             f" time, not {b}"
         )
-    # All rows are written to places nobody names; those that no centroid takes up are
+    # Real rows are written to places nobody names; those that no centroid takes up are
     # free again at once. The scan then never touches an image.
     place = free_places(state, b)
-    write = lambda store, x: store.at[place].set(x.astype(store.dtype), mode="drop")
+    spot = jnp.where(mask, place, len(state.arrival))
+    write = lambda store, x: store.at[spot].set(x.astype(store.dtype), mode="drop")
     state = replace(
         state,
         items=jax.tree.map(write, state.items, items),

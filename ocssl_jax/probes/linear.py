@@ -134,7 +134,7 @@ def _epoch(key, weights, moments, rate, data, *, batch_size):
 
 def _logits(weights: Weights, x: Array) -> Array:
     chex.assert_rank(x, 2)
-    return x @ weights.w + weights.b[None, :]
+    return jnp.matmul(x, weights.w, precision="highest") + weights.b[None, :]
 
 
 def _loss(weights: Weights, x: Array, y: Array) -> Array:

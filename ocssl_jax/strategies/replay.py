@@ -5,6 +5,7 @@ after the passes. Until the memory holds `start` rows the replayed half is maske
 that warm-up and replay are the same compiled step.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -97,8 +98,9 @@ def replay(memory: Memory, size: int, *, start: int, admit: Admit) -> Strategy:
         key: Key, state: Any, learner: Learner, stream: Stream, out: Outputs
     ) -> tuple[Any, Model]:
         feature, model = admit(learner, stream, out)
+        embed = dataclasses.replace(learner, model=model).embed
         state = memory.add(
-            key, state, stream.items(), feature, stream.mask, embed=learner.embed
+            key, state, stream.items(), feature, stream.mask, embed=embed
         )
         return state, model
 

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from tiny import BATCH, bits, equal, stream, tiny_learning
 
+from ocssl_jax.memory import MEMORIES
 from ocssl_jax.strategies import Strategy, chain
 from ocssl_jax.strategies.align import ema
 from ocssl_jax.strategies.base import stream_only
-from ocssl_jax.strategies.replay import replay
+from ocssl_jax.strategies.replay import last_pass, replay
 
 REPLAY = 6  # rows, as in `tiny`
 
@@ -141,8 +142,7 @@ def test_chain_of_nothing_is_no_strategy():
 
 
 def test_chain_refuses_two_draws():
-    memory = None
-    part = replay(memory, 3, start=1, admit=None)
+    part = replay(MEMORIES["fifo"](8, feature_decay=0.5), 3, start=1, admit=last_pass)
     with pytest.raises(ValueError, match="one part may have a draw"):
         chain(part, part)
 
