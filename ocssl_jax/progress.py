@@ -1,5 +1,6 @@
 """What a person watching a run sees: a bar in a terminal, calm lines in a file."""
 
+import math
 import sys
 import time
 from typing import TYPE_CHECKING, Any
@@ -14,12 +15,17 @@ if TYPE_CHECKING:
     from ocssl_jax.train import Run
 
 
+MANY = 20_000  # images worth a line before they are encoded
+QUIET = 30.0  # seconds between lines where there is no terminal
+
+
 class Progress:
     """Progress through the stream, in stream images of all seeds together."""
 
     def __init__(self, run: "Run", name: str):
         """Show where `run` stands."""
         self._began, self._first = time.monotonic(), run.step
+        self._said = -math.inf
         self._seeds = len(run.config.seeds)
         self._bar = tqdm(
             total=run.samples(run.total) * self._seeds,
@@ -51,13 +57,23 @@ class Progress:
         loss = float(np.mean([m["loss"] for m in per_seed]))
         self._bar.set_postfix_str(f"loss {loss:.3f}", refresh=False)
         self._bar.update(run.samples(run.step) * self._seeds - self._bar.n)
-        ends = run.step in run.ends
-        if self._bar.disable and (ends or run.step == 1 + self._first):
+        now = time.monotonic()
+        if self._bar.disable and (run.step in run.ends or now > self._said + QUIET):
+            self._said = now
             self.say(
                 f"{run.config.strategy.name}: batch {run.step:>{len(str(run.total))}}"
                 f"/{run.total}  loss {loss:.3f}  {rate:.1f} images/s  "
                 f"{_left(run, self._first, self._began)} left"
             )
+
+    def probing(self, run: "Run") -> None:
+        """Say that the encoder is being judged, which can take a while."""
+        if run.images is not None:
+            images = sum(len(split.label) for split in run.images)
+            self._bar.set_postfix_str(f"probing on {images:,} images")
+            if self._bar.disable and images * self._seeds >= MANY:
+                name, seeds = run.config.strategy.name, self._seeds
+                self.say(f"{name}: probing, {seeds} x {images:,} images to encode")
 
     def probed(self, run: "Run", experience: int) -> None:
         """Say what the encoder is worth after an experience."""

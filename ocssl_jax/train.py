@@ -209,6 +209,7 @@ class Run:
         done = any(r.after_experience == experience for r in self.records)
         if done or not (wanted or self.step == self.total):
             return
+        progress.probing(self)
         with self.clock.part("probe_s"):
             states = self.seeds.split(self.states)
             self.records += self.probed(states, after=experience)
