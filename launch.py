@@ -11,7 +11,7 @@ Flags:
 
 Repeat a command to resume where it was interrupted, or to read its results again.
 Config files are code and are run: use only files that you trust.
-Exit code: 0 done, or stopped and saved; 2 wrong input; 1 training broke down.
+Exit code: 0 done, or stopped and saved; 2 wrong input; 1 training or disk failed.
 """
 
 import sys
@@ -102,7 +102,7 @@ def main(argv: list[str]) -> None:
         fail(str(error))
     except Interrupted as error:
         print(f"{error}; repeat the command to go on")
-    except TrainingError as error:
+    except (TrainingError, OSError) as error:
         print(f"launch.py: {error}", file=sys.stderr)
         sys.exit(1)
 

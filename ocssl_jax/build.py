@@ -1,12 +1,6 @@
-"""From a config to the functions and arrays of a run. No state is made here.
+"""From a config to the functions and arrays of a run. No state is made here."""
 
-The factories of methods, strategies, probes take plain keyword arguments; `wired` reads
-them from the config's fields of the same names, so adding one needs no line here.
-"""
-
-import inspect
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
 from ml_collections import ConfigDict
@@ -18,10 +12,11 @@ from ocssl_jax.core import Method, Prepare, Stream
 from ocssl_jax.errors import UsageError, one_of
 from ocssl_jax.heads import Projector
 from ocssl_jax.methods import METHODS
-from ocssl_jax.optim import OPTIMIZERS, SCHEDULES, make_optimizer
+from ocssl_jax.optim import OPTIMIZERS, SCHEDULES, Optimizer, make_optimizer
 from ocssl_jax.probes import PROBES, Fit
 from ocssl_jax.step import Init, Step, make_step
 from ocssl_jax.strategies import STRATEGIES, Strategy
+from ocssl_jax.wiring import group, made, wired
 
 VIEWS = 2  # of every image in a pass
 
@@ -44,55 +39,6 @@ class Experiment(NamedTuple):
     schedules: tuple[data.Schedule, ...]  # one a seed
     learning: Learning
     probes: dict[str, Fit]
-
-
-def plain(value: Any) -> Any:
-    """A ConfigDict as nested dicts, so that no factory knows of configs."""
-    return value.to_dict() if isinstance(value, ConfigDict) else value
-
-
-def wired(
-    factory: Callable[..., Any], what: str, *sources: Mapping[str, Any], **given: Any
-) -> dict[str, Any]:
-    """The factory's keyword arguments, each from the first source that has its field.
-
-    Args:
-      factory: whose keyword-only parameters are read.
-      what: where its fields belong, for the error.
-      *sources: groups of the config, the most specific first.
-      **given: arguments that no field holds.
-
-    Raises:
-      UsageError: if an argument is found nowhere.
-    """
-    found = {}
-    for name, parameter in inspect.signature(factory).parameters.items():
-        if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
-            continue
-        for source in (given, *sources):
-            if name in source:
-                found[name] = plain(source[name])
-                break
-        else:
-            raise UsageError(f"config.{what} lacks the field {name!r}")
-    return found
-
-
-def made(factory: Callable[..., Any], what: str, *args: Any, **fields: Any) -> Any:
-    """`factory(*args, **fields)`, its complaints put as those of the config's user.
-
-    Raises:
-      UsageError: "config.<what>: <the factory's words>".
-    """
-    try:
-        return factory(*args, **fields)
-    except ValueError as error:
-        raise UsageError(f"config.{what}: {error}") from error
-
-
-def group(config: ConfigDict, name: str) -> Mapping[str, Any]:
-    """The sub-group `name`, empty where there is none."""
-    return config.get(name, {})
 
 
 def build(config: ConfigDict) -> Experiment:
@@ -249,7 +195,7 @@ def make_strategy(config: ConfigDict) -> Strategy:
     return made(STRATEGIES[name], f"strategy.{name}", **settings)
 
 
-def optimizer_of(config: ConfigDict) -> Any:
+def optimizer_of(config: ConfigDict) -> Optimizer:
     """The config's optimizer under its schedule."""
     o = config.optimizer
     schedule = made(

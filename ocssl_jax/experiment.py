@@ -47,7 +47,7 @@ def run(config: ConfigDict, folder: Path, overrides: Mapping[str, Any]) -> str:
             workdir.write(folder / "config.json", text + "\n")
         if not (folder / "summary.json").exists():
             finish(experiment, config, folder, stop)
-    summary = json.loads((folder / "summary.json").read_text())
+    summary = workdir.read_json(folder / "summary.json")
     return results(summary, folder)
 
 
@@ -155,7 +155,7 @@ def report(
         sheet=sheet_of(
             states[0].strategy, dataset, learner.config.strategy.memory_size
         ),
-        config=json.loads((folder / "config.json").read_text()),
+        config=workdir.read_json(folder / "config.json"),
     )
 
 

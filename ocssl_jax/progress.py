@@ -36,6 +36,7 @@ class Progress:
             smoothing=0.05,
             dynamic_ncols=True,
         )
+        self._bar.set_postfix_str("compiling")
         if self._first:
             self.say(f"{name}: resumed at stream batch {run.step} of {run.total}")
 

@@ -67,8 +67,17 @@ def resolve(config: ConfigDict, overrides: Mapping[str, Any]) -> ConfigDict:
         config.update(config.reference)
         for name, value in overrides.items():
             put(config, name, value)
+    for name, value in flat(config.to_dict()).items():
+        if isinstance(value, tuple) and any(isinstance(part, str) for part in value):
+            put(config, name, split_names(value))
     validate(config)
     return config
+
+
+def split_names(names: tuple[Any, ...]) -> tuple[str, ...]:
+    """('a,b', 'c') -> ('a', 'b', 'c'): the command line hands `a,b` on as one word."""
+    parts = [part.strip() for name in names for part in str(name).split(",")]
+    return tuple(part for part in parts if part)
 
 
 def get(config: ConfigDict, name: str) -> Any:

@@ -40,8 +40,14 @@ def held(folder: Path) -> Iterator[None]:
     Raises:
       UsageError: if another process holds it.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("a+") as file:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / ".lock").open("a+")
+    except OSError as error:
+        raise UsageError(
+            f"--workdir {folder} cannot be written to ({error.strerror})"
+        ) from error
+    with lock as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -100,6 +106,18 @@ def describe(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[st
         "platform": jax.default_backend(),
         "commit": commit(),
     }
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file of the run.
+
+    Raises:
+      UsageError: if the file is damaged.
+    """
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise UsageError(f"{path} is damaged; delete it and repeat the run") from error
 
 
 def commit() -> str | None:

@@ -71,11 +71,6 @@ def _finite(value: Any) -> Any:
 
 
 def _board(folder: Path, step: int) -> Any:
-    try:
-        from tensorboardX import SummaryWriter
-    except ImportError as error:
-        raise UsageError(
-            "config.log.tensorboard needs tensorboardX: pip install "
-            "'ocssl-jax[tensorboard]'"
-        ) from error
+    from tensorboardX import SummaryWriter
+
     return SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)

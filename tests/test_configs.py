@@ -75,6 +75,14 @@ def test_the_reference_overlay_yields_to_the_command_line():
     assert chosen.strategy.climb.train_head is False
 
 
+def test_names_may_be_given_as_one_word():
+    config = default.get_config()
+    config.probe.names = ("ridge,knn",)
+    assert settings.resolve(config, {}).probe.names == ("ridge", "knn")
+    config.probe.names = ()
+    assert settings.resolve(config, {}).probe.names == ()
+
+
 def test_every_overlaid_field_exists_and_differs_from_the_default():
     config = default.get_config()
     quirks = settings.flat(config.reference.to_dict())

@@ -70,13 +70,16 @@ def imported(flag):
         (["--config.stream.kind=blured"], ["class, irregular, iid"]),
         (["--config.stream.data_dir=/dev/null"], ["/dev/null"]),
         (["--config.seeds=0,0"], ["differ"]),
+        (["--config.probe.names=ridge,knnn"], ["linear, ridge, knn", "'knnn'"]),
+        (["--config.stream.val_ratio=0"], ["stream.val_ratio"]),
+        (["--workdir=/proc/nowhere"], ["/proc/nowhere"]),
     ],
     ids=lambda x: x[0] if isinstance(x, list) else None,
 )
 def test_wrong_input_gets_one_line_and_writes_nothing(tmp_path, args, words):
     workdir = tmp_path / "run"
     data = [f"--config.stream.data_dir={tmp_path / 'data'}"]
-    result = launch(*data, *args, f"--workdir={workdir}")
+    result = launch(*data, f"--workdir={workdir}", *args)
     line = one_line(result)
     for word in words:
         assert word in line

@@ -64,7 +64,9 @@ def test_the_log_has_every_step_once_in_order(finished):
     assert [r["step"] for r in records] == list(range(1, 13))
     assert [r["experience"] for r in records] == [0] * 4 + [1] * 4 + [2] * 4
     seen = [r["samples_seen"] for r in records]
-    assert seen[0] == config.stream.batch_size and sorted(set(seen)) == seen
+    # Two digits a task, 258 to 262 training images each, in four even batches.
+    assert np.diff(seen, prepend=0).min() >= 64 and seen[-1] >= 3 * 258
+    assert np.diff(seen, prepend=0).max() <= config.stream.batch_size
     for r in records:
         assert r["loss"] == pytest.approx(np.mean(r["per_seed"]["loss"]))
         assert r["loss"] == pytest.approx(r["loss_ssl"], rel=1e-5)

@@ -12,7 +12,7 @@ from ocssl_jax import seeds
 def test_together_equals_in_turn(strategy):
     learning = tiny_learning(strategy__name=strategy)
     keys = [jax.random.key(s) for s in (3, 4)]
-    arrivals = [list(stream(9, seed=s)) for s in (3, 4)]
+    arrivals = [list(stream(6, seed=s)) for s in (3, 4)]
     final, logs = [], []
     for form in (seeds.in_turn, seeds.together):
         group = form(learning.init, learning.step)
