@@ -120,7 +120,10 @@ def tile(image: np.ndarray) -> np.ndarray:
 
 
 def _grid(group: Group) -> list[Line]:
-    shown = [tile(image) for image in group.images[: COLUMNS * LINES]]
+    # Spread over the memory, so that its last classes are not the ones left out.
+    most = min(len(group.images), COLUMNS * LINES)
+    chosen = np.linspace(0, len(group.images) - 1, most).round().astype(int)
+    shown = [tile(group.images[i]) for i in chosen]
     rows = [shown[i : i + COLUMNS] for i in range(0, len(shown), COLUMNS)]
     heading = [Line(words=group.title, heading=True)] if group.title else []
     more = len(group.images) - len(shown)
