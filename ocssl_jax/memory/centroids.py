@@ -7,7 +7,8 @@ computed again with the current encoder and the STM keeps one image a centroid.
 
     distance of z to every centroid -> threshold = p-quantile of the last w distances
     farther: new STM centroid in place of the one matched longest ago
-    nearer:  STM centroid moves by alpha and keeps the image; LTM centroid may take it
+    nearer:  STM centroid moves by alpha and keeps the image; LTM centroid may take it;
+             an STM centroid that was promoted is an anchor and lets the image pass
     M matches: copy to the LTM     LTM over K: merge     N images: consolidate
 
 The parts: `centroids_state` (arrays), `_window` (threshold), `_stream` (one image),

@@ -81,7 +81,8 @@ def align(
       teacher: where the targets come from.
       weight: omega in CLA, lambda in CLIMB.
       hidden: width of the head's hidden layer.
-      train_head: False leaves the head at its random start, as CLIMB's released code
+      train_head: whether the head is trained; the optimizer's weight decay then holds
+        from the first update on, before anything is replayed. False leaves the head at its random start, as CLIMB's released code
         does by never handing it to the optimizer.
       on: 'replay' aligns the replayed rows, 'all' every row.
 
