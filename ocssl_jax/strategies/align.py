@@ -82,8 +82,8 @@ def align(
       weight: omega in CLA, lambda in CLIMB.
       hidden: width of the head's hidden layer.
       train_head: whether the head is trained; the optimizer's weight decay then holds
-        from the first update on, before anything is replayed. False leaves the head at its random start, as CLIMB's released code
-        does by never handing it to the optimizer.
+        from the first update on, before anything is replayed. False leaves the head at
+        its random start, as CLIMB's released code does by never handing it over.
       on: 'replay' aligns the replayed rows, 'all' every row.
 
     Raises:
