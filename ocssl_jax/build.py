@@ -149,6 +149,12 @@ def make_stream(
             f"data set {s.dataset!r} has no labelled test images to probe on; "
             f"switch the probes off with --config.probe.names=()"
         )
+    images = sum(map(len, bench.train))
+    if s.batch_size > images:
+        raise UsageError(
+            f"config.stream.batch_size must be at most {images}, the images of the "
+            f"stream, got {s.batch_size}"
+        )
     if "linear" in config.probe.names and not sum(map(len, bench.val)):
         raise UsageError(
             "the linear probe tunes on validation images and there are none: raise "

@@ -4,7 +4,8 @@ Orbax writes each step into a folder of its own and renames it when complete, so
 that can be listed can be restored. Its API is used here and nowhere else.
 """
 
-import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import jax
 import orbax.checkpoint as ocp
 
 from ocssl_jax.core import TrainState
-from ocssl_jax.errors import UsageError
+from ocssl_jax.errors import StorageError, UsageError
 
 
 def check_types(saved: Any, template: Any) -> None:
@@ -27,6 +28,11 @@ def check_types(saved: Any, template: Any) -> None:
         is_key = jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
         if name in found and not is_key and found[name] != leaf.dtype:
             raise ValueError(f"{name} is {found[name]}, this run needs {leaf.dtype}")
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error's text, its kind if it has none."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 class Checkpoints:
@@ -61,13 +67,25 @@ class Checkpoints:
         """
         if step in self._manager.all_steps():
             return
-        self._manager.save(
-            step,
-            args=ocp.args.Composite(
-                states=ocp.args.StandardSave(states),
-                progress=ocp.args.JsonSave(progress),
-            ),
-        )
+        with self._told(f"checkpoint {step}"):
+            self._manager.save(
+                step,
+                args=ocp.args.Composite(
+                    states=ocp.args.StandardSave(states),
+                    progress=ocp.args.JsonSave(progress),
+                ),
+            )
+
+    @contextmanager
+    def _told(self, what: str) -> Iterator[None]:
+        """Whatever orbax and tensorstore raise when a disk fails, in one line."""
+        try:
+            yield
+        except Exception as error:
+            raise StorageError(
+                f"{what} cannot be written to {self._folder} ({first_line(error)}); "
+                f"the last good one is {self.latest() or 'none'}"
+            ) from error
 
     def restore(
         self, like: list[TrainState]
@@ -89,18 +107,21 @@ class Checkpoints:
                     progress=ocp.args.JsonRestore(),
                 ),
             )
-        except (ValueError, KeyError, OSError, json.JSONDecodeError) as error:
-            reason = str(error).strip().splitlines()[0]
+            states, progress = found["states"], dict(found["progress"])
+        except Exception as error:  # damaged files raise whatever their bytes provoke
+            self._manager.close()
             raise UsageError(
-                f"checkpoint {where} cannot be restored ({reason}); "
+                f"checkpoint {where} cannot be restored ({first_line(error)}); "
                 f"delete that folder to resume from an earlier step"
             ) from error
-        return found["states"], found["progress"]
+        return states, progress
 
     def wait(self) -> None:
         """Block until everything saved is on disk."""
-        self._manager.wait_until_finished()
+        with self._told("a checkpoint"):
+            self._manager.wait_until_finished()
 
     def close(self) -> None:
         """Finish writing and release the folder."""
-        self._manager.close()
+        with self._told("a checkpoint"):
+            self._manager.close()

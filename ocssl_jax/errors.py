@@ -11,6 +11,10 @@ class TrainingError(RuntimeError):
     """Training broke down, by a loss that is not finite; one line says where."""
 
 
+class StorageError(OSError):
+    """A disk that is full or fails; one line says where and what is left."""
+
+
 class Interrupted(Exception):
     """The run was asked to stop and has saved everything."""
 

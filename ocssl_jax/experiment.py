@@ -6,6 +6,7 @@ itself; the random encoder is the run's own initial state, probed once.
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +25,19 @@ from ocssl_jax.train import Run, Stop, write_records
 Records = Sequence[accuracy.Record]
 
 
-def run(config: ConfigDict, folder: Path, overrides: Mapping[str, Any]) -> str:
+def run(
+    config: ConfigDict,
+    folder: Path,
+    overrides: Mapping[str, Any],
+    stop: Stop | None = None,
+) -> str:
     """Do what is left to do of an experiment; the table of its results.
 
     Args:
       config: as resolved by `settings.resolve`.
       folder: the workdir.
       overrides: fields set on the command line, for the record.
+      stop: who listens for signals, if somebody does already.
 
     Raises:
       UsageError: before anything is written, if the config, the data or the workdir
@@ -40,14 +47,14 @@ def run(config: ConfigDict, folder: Path, overrides: Mapping[str, Any]) -> str:
     described = settings.as_json(config)
     workdir.check(folder, described)
     experiment = build(config)
-    with workdir.held(folder), Stop() as stop:
+    with workdir.held(folder), nullcontext(stop) if stop else Stop() as stop:
         workdir.check(folder, described)
         if not (folder / "config.json").exists():
             text = json.dumps(workdir.describe(described, overrides), indent=1)
             workdir.write(folder / "config.json", text + "\n")
         if not (folder / "summary.json").exists():
             finish(experiment, config, folder, stop)
-    summary = workdir.read_json(folder / "summary.json")
+    summary = workdir.read_json(folder / "summary.json", needs="strategy")
     return results(summary, folder)
 
 
@@ -63,7 +70,7 @@ def finish(
     states, time = learner.learn(stop), learner.clock.read()
     for name in config.baselines:
         if name != "random":
-            baselines[name] = beside(config, folder, name)
+            baselines[name] = beside(config, folder, name, stop)
             stop.check(f"after the baseline {name}")
     export.export(folder / "encoder", experiment, config, states)
     summary = summarised(learner, baselines, time)
@@ -86,14 +93,14 @@ def random_encoder(learner: Run, folder: Path) -> Records:
     return records
 
 
-def beside(config: ConfigDict, folder: Path, name: str) -> Records:
+def beside(config: ConfigDict, folder: Path, name: str, stop: Stop) -> Records:
     """Run the baseline strategy `name` with everything else the same."""
     other = config.copy_and_resolve_references()
     other.baselines = ()
     other.strategy.name = name
     place = folder / "baselines" / name
-    run(other, place, {"strategy.name": name})
-    return accuracy.read(place / "accuracy.csv")
+    run(other, place, {"strategy.name": name}, stop)
+    return accuracy.read(place / "accuracy.csv") if config.probe.names else []
 
 
 def summarised(
@@ -155,7 +162,7 @@ def report(
         sheet=sheet_of(
             states[0].strategy, dataset, learner.config.strategy.memory_size
         ),
-        config=workdir.read_json(folder / "config.json"),
+        config=workdir.read_json(folder / "config.json", needs="config"),
     )
 
 

@@ -107,7 +107,8 @@ def summarise(
       sizes: [t] test samples a task.
 
     Returns:
-      `{metric: {"mean", "std", "per_seed"}}` in percent, `per_seed` in order of seeds.
+      `{metric: {"mean", "std", "per_seed"}}` in percent, `per_seed` in the
+      order in which the records name the seeds.
       `std` is the sample standard deviation; it, like any undefined value, is None
       (JSON null) where it does not exist, as with a single seed.
 
@@ -115,7 +116,7 @@ def summarise(
       ValueError: if the probe has no records.
     """
     records = [r for r in records if r.probe == probe]
-    seeds = sorted({r.seed for r in records})
+    seeds = list(dict.fromkeys(r.seed for r in records))
     if not seeds:
         raise ValueError(f"no accuracy is recorded for probe {probe!r}")
     n = len(sizes)

@@ -32,11 +32,12 @@ class Probing(NamedTuple):
     train: Split
     val: Split
     test: Split
+    tasks: int
 
     @property
     def sizes(self) -> list[int]:
         """Test samples of each task."""
-        return np.bincount(self.test.task).tolist()
+        return np.bincount(self.test.task, minlength=self.tasks).tolist()
 
 
 def probing(experiment: Experiment, config: ConfigDict) -> Probing:
@@ -58,6 +59,7 @@ def probing(experiment: Experiment, config: ConfigDict) -> Probing:
         Split(*(field[kept] for field in train)),
         split(dataset.train_image, dataset.train_label, bench.val),
         split(dataset.test_image, dataset.test_label, bench.test),
+        len(bench.test),
     )
 
 

@@ -70,7 +70,7 @@ class Progress:
     def probing(self, run: "Run") -> None:
         """Say that the encoder is being judged, which can take a while."""
         if run.images is not None:
-            images = sum(len(split.label) for split in run.images)
+            images = sum(len(split.label) for split in run.images[:3])
             self._bar.set_postfix_str(f"probing on {images:,} images")
             if self._bar.disable and images * self._seeds >= MANY:
                 name, seeds = run.config.strategy.name, self._seeds

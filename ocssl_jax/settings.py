@@ -5,6 +5,7 @@ each wrong one answered by one line that says what is allowed.
 """
 
 import json
+import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -19,6 +20,7 @@ Check = tuple[Callable[[Any], bool], str]
 POSITIVE: Check = (lambda x: x >= 1, "at least 1")
 COUNT: Check = (lambda x: x >= 0, "0 or more")
 ABOVE_0: Check = (lambda x: x > 0, "above 0")
+SEED: Check = (lambda x: 0 <= x < 2**32, "in [0, 2^32)")
 SHARE: Check = (lambda x: 0 <= x < 1, "in [0, 1)")
 
 CHECKS: dict[str, Check] = {
@@ -43,7 +45,9 @@ CHECKS: dict[str, Check] = {
     "optimizer.divisor": ABOVE_0,
     "probe.every": POSITIVE,
     "probe.labels_per_class": COUNT,
-    "probe.batch_size": POSITIVE,
+    "probe.batch_size": (lambda x: 1 <= x <= 65536, "in [1, 65536]"),
+    "probe.seed": SEED,
+    "stream.seed": SEED,
     "checkpoint.every": POSITIVE,
     "checkpoint.keep": POSITIVE,
     "log.every": POSITIVE,
@@ -82,8 +86,11 @@ def split_names(names: tuple[Any, ...]) -> tuple[str, ...]:
 
 def get(config: ConfigDict, name: str) -> Any:
     """The field with the dotted `name`."""
-    for part in name.split("."):
-        config = config[part]
+    try:
+        for part in name.split("."):
+            config = config[part]
+    except (KeyError, TypeError) as error:
+        raise UsageError(f"the config lacks the field {name}") from error
     return config
 
 
@@ -101,6 +108,9 @@ def validate(config: ConfigDict) -> None:
     Raises:
       UsageError: naming the field, its value and what is allowed.
     """
+    for name, value in flat(config.to_dict()).items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UsageError(f"config.{name} must be a finite number, got {value!r}")
     for name, (holds, words) in CHECKS.items():
         value = get(config, name)
         if not holds(value):
@@ -118,6 +128,12 @@ def validate(config: ConfigDict) -> None:
             f"config.strategy.replay_size must be below strategy.memory_size {held}, "
             f"got {replayed}: replay starts once the memory holds more than it draws"
         )
+    for name in config.baselines:
+        if name == config.strategy.name or list(config.baselines).count(name) > 1:
+            raise UsageError(
+                f"config.baselines must be other strategies than strategy.name, each "
+                f"once, got {tuple(config.baselines)!r}"
+            )
     one_of("precision", config.precision, ("float32", "bfloat16"))
     one_of("augment.per", config.augment.per, ("sample", "batch"))
 

@@ -6,8 +6,10 @@ after the checkpoint of their experience, and their file is replaced in one go.
 """
 
 import signal
+import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -21,7 +23,12 @@ from ocssl_jax.build import VIEWS, Experiment, arrival
 from ocssl_jax.checkpoint import Checkpoints
 from ocssl_jax.clock import Clock
 from ocssl_jax.core import TrainState
-from ocssl_jax.errors import Interrupted, TrainingError
+from ocssl_jax.errors import (
+    Interrupted,
+    StorageError,
+    TrainingError,
+    UsageError,
+)
 from ocssl_jax.probing import Encoder, probe, probing
 from ocssl_jax.progress import Progress
 from ocssl_jax.writers import History
@@ -42,6 +49,8 @@ class Stop:
 
     def _ask(self, kind: int, frame: FrameType | None) -> None:
         del kind, frame
+        if not self.asked:
+            print("stopping as soon as everything is saved", file=sys.stderr)
         self.asked = True
 
     def check(self, where: str) -> None:
@@ -80,6 +89,8 @@ class Run:
         )
         if self.checkpoints.latest() is not None:
             self._restore()
+        elif (folder / "metrics.jsonl").exists():
+            print(f"{folder} holds no checkpoint: starting over")
         which = experiment.schedules[0].experience
         last = np.flatnonzero(np.diff(which, append=-1))
         self.ends = {int(i) + 1: int(which[i]) for i in last}  # step -> experience
@@ -94,16 +105,30 @@ class Run:
         states, progress = self.checkpoints.restore(like)
         self.states = self.seeds.join(states)
         self.step = int(states[0].step)
-        self.clock.add(progress["time"])
-        self.trained = progress["trained"]
+        self.clock.add(progress.get("time", {}))
+        self.trained = progress.get("trained", 0)
 
     def _read_records(self) -> list[accuracy.Record]:
-        """Rows of `accuracy.csv` that the restored step has already earned."""
+        """Rows of `accuracy.csv` that the restored step has already earned.
+
+        Raises:
+          UsageError: if rows are missing that cannot be measured again.
+        """
         path = self.folder / "accuracy.csv"
-        if not path.exists():
-            return []
+        rows = accuracy.read(path) if path.exists() else []
+        found = {row.after_experience for row in rows}
+        for end, experience in self.ends.items():
+            gone = self.images and end < self.step and experience not in found
+            if gone and self._wanted(experience):
+                raise UsageError(
+                    f"{path} lacks experience {experience}, which this run has passed: "
+                    f"bring the file back, or start over in another --workdir"
+                )
         done = {e for end, e in self.ends.items() if end <= self.step}
-        return [row for row in accuracy.read(path) if row.after_experience in done]
+        return [row for row in rows if row.after_experience in done]
+
+    def _wanted(self, experience: int) -> bool:
+        return (experience + 1) % self.config.probe.every == 0
 
     def arrivals(self, step: int) -> list[Any]:
         """Each seed's stream batch of `step`."""
@@ -128,9 +153,13 @@ class Run:
                     stop.check(f"after stream batch {self.step} of {self.total}")
                     self._probe_if_due(progress)
                     stop.check(f"after stream batch {self.step} of {self.total}")
+            except BaseException:
+                with suppress(StorageError):  # the error under way says more
+                    self.checkpoints.close()
+                raise
             finally:
-                self.checkpoints.close()
                 self.history.close()
+        self.checkpoints.close()
         return self.seeds.split(self.states)
 
     def _save_due(self) -> bool:
@@ -205,9 +234,8 @@ class Run:
         experience = self.ends.get(self.step)
         if experience is None or self.images is None:
             return
-        wanted = (experience + 1) % self.config.probe.every == 0
         done = any(r.after_experience == experience for r in self.records)
-        if done or not (wanted or self.step == self.total):
+        if done or not (self._wanted(experience) or self.step == self.total):
             return
         progress.probing(self)
         with self.clock.part("probe_s"):

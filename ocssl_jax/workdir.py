@@ -77,14 +77,8 @@ def check(folder: Path, config: Mapping[str, Any]) -> None:
                 f"choose an empty or new folder"
             )
         return
-    try:
-        old = json.loads(path.read_text())["config"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise UsageError(
-            f"{path} is damaged; delete it if the run's settings are the same, or "
-            f"choose another --workdir"
-        ) from error
-    changed = settings.differences(old, config)
+    old = read_json(path, needs="config")["config"]
+    changed = settings.differences(old if isinstance(old, dict) else {}, config)
     if changed:
         more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
         raise UsageError(
@@ -108,16 +102,19 @@ def describe(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[st
     }
 
 
-def read_json(path: Path) -> Any:
-    """The content of a JSON file of the run.
+def read_json(path: Path, *, needs: str) -> dict[str, Any]:
+    """The content of a JSON file of the run, an object with the field `needs`.
 
     Raises:
       UsageError: if the file is damaged.
     """
     try:
-        return json.loads(path.read_text())
-    except ValueError as error:
+        content = json.loads(path.read_text())
+    except (ValueError, OSError) as error:
         raise UsageError(f"{path} is damaged; delete it and repeat the run") from error
+    if not isinstance(content, dict) or needs not in content:
+        raise UsageError(f"{path} is damaged; delete it and repeat the run")
+    return content
 
 
 def commit() -> str | None:

@@ -21,11 +21,12 @@ def read(path: Path) -> list[dict[str, Any]]:
     lines = path.read_text().splitlines(keepends=True)
     for i, line in enumerate(lines):
         try:
-            records.append(json.loads(line))
-        except ValueError as error:
+            record = json.loads(line)
+            records.append(record | {"step": int(record["step"])})
+        except (ValueError, TypeError, KeyError) as error:
             if i == len(lines) - 1 and not line.endswith("\n"):
                 break
-            raise UsageError(f"{path}, line {i + 1}: damaged, no JSON") from error
+            raise UsageError(f"{path}, line {i + 1}: damaged, no record") from error
     return records
 
 

@@ -8,7 +8,7 @@ from tiny import equal
 
 from ocssl_jax.checkpoint import Checkpoints
 from ocssl_jax.core import TrainState
-from ocssl_jax.errors import UsageError
+from ocssl_jax.errors import StorageError, UsageError
 
 
 def states(value, *, seeds=2, dtype=jnp.float32, width=3, extra=()):
@@ -49,6 +49,20 @@ def test_a_step_is_written_once(folder):
     again.save(8, states(99), {"trained": 99})
     again.wait()
     assert again.restore(states(0))[1] == {"trained": 8}
+
+
+def test_a_full_disk_is_told_in_one_line(folder, monkeypatch):
+    again = Checkpoints(folder, keep=2)
+
+    def full(*_, **__):
+        raise ValueError("RESOURCE_EXHAUSTED: No space left on device\nmore")
+
+    monkeypatch.setattr(again._manager, "save", full)
+    with pytest.raises(
+        StorageError, match=r"No space left.*last good one is 8"
+    ) as error:
+        again.save(9, states(9), {})
+    assert "\n" not in str(error.value)
 
 
 def test_left_overs_of_a_kill_are_ignored_and_removed(folder):

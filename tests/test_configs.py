@@ -103,6 +103,10 @@ def test_a_number_out_of_range_is_named(name):
     ("name", "value", "words"),
     [
         ("strategy.replay_size", 2500, "below strategy.memory_size 2500"),
+        ("baselines", ("climb",), "other strategies"),
+        ("baselines", ("none", "none"), "each once"),
+        ("optimizer.learning_rate", float("inf"), "finite number"),
+        ("strategy.align_weight", float("nan"), "finite number"),
         ("seeds", (), "integers in"),
         ("seeds", (1, 1), "must differ"),
         ("seeds", (-1,), "integers in"),

@@ -70,6 +70,10 @@ def imported(flag):
         (["--config.stream.kind=blured"], ["class, irregular, iid"]),
         (["--config.stream.data_dir=/dev/null"], ["/dev/null"]),
         (["--config.seeds=0,0"], ["differ"]),
+        (["--config.stream.taks=3"], ['Did you mean "tasks"']),
+        (["--config.seeds[0]=5"], ["seeds[0]"]),
+        (["--config.stream.batch_size=100000"], ["at most 1299"]),
+        (["--config.method.simclr.temperature=0"], ["temperature must be above 0"]),
         (["--config.probe.names=ridge,knnn"], ["linear, ridge, knn", "'knnn'"]),
         (["--config.stream.val_ratio=0"], ["stream.val_ratio"]),
         (["--workdir=/proc/nowhere"], ["/proc/nowhere"]),
@@ -84,6 +88,32 @@ def test_wrong_input_gets_one_line_and_writes_nothing(tmp_path, args, words):
     for word in words:
         assert word in line
     assert not workdir.exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("def get_config(: pass", "SyntaxError"),
+        ("import nosuchmodule", "ModuleNotFoundError"),
+        ("x = 1", "KeyError: 'get_config'"),
+        ("def get_config(): return 1 / 0", "ZeroDivisionError"),
+        ("def get_config(): return None", "must return a ConfigDict"),
+        (
+            "from configs import default\n"
+            "def get_config():\n"
+            "    config = default.get_config()\n"
+            "    del config['probe']\n"
+            "    return config\n",
+            "lacks the field probe.",
+        ),
+    ],
+)
+def test_a_config_file_that_is_no_config(tmp_path, text, words):
+    file = tmp_path / "mine.py"
+    file.write_text(text)
+    result = launch(f"--config={file}", f"--workdir={tmp_path / 'run'}", cwd=tmp_path)
+    assert words in one_line(result)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_missing_data_set_names_the_folder_and_the_command(tmp_path):
@@ -124,8 +154,9 @@ def test_workdirs_that_cannot_be_used(tmp_path):
     strange.mkdir()
     (strange / "config.json").write_text(json.dumps({"config": {"passes": 99}}))
     assert "another config" in one_line(launch(data, f"--workdir={strange}"))
-    (strange / "config.json").write_text("{")
-    assert "damaged" in one_line(launch(data, f"--workdir={strange}"))
+    for text in ("{", "[]", "{}"):
+        (strange / "config.json").write_text(text)
+        assert "damaged" in one_line(launch(data, f"--workdir={strange}"))
 
 
 def test_neither_tensorflow_nor_torch_is_ever_imported(tmp_path):

@@ -14,9 +14,9 @@ from ocssl_jax import experiment, settings, workdir
 from ocssl_jax.backbones import make_backbone
 from ocssl_jax.build import build
 from ocssl_jax.checkpoint import Checkpoints
-from ocssl_jax.errors import TrainingError, UsageError
+from ocssl_jax.errors import Interrupted, TrainingError, UsageError
 from ocssl_jax.probing import Encoder
-from ocssl_jax.train import Run
+from ocssl_jax.train import Run, Stop
 
 
 @pytest.fixture(scope="module")
@@ -163,6 +163,55 @@ def test_a_loss_that_is_not_finite_stops_the_run(data_dir, tmp_path):
     saved = Checkpoints(tmp_path / "run" / "checkpoints", keep=1)
     assert (saved.latest() or 0) < 12
     saved.close()
+
+
+def test_per_seed_values_follow_the_order_of_the_seeds(data_dir, tmp_path):
+    tables = {}
+    for seeds in ((0, 1), (1, 0)):
+        config = config_with(
+            data_dir, seeds=seeds, strategy__name="none", baselines=(), stream__limit=2
+        )
+        folder = tmp_path / f"run{seeds[0]}"
+        experiment.run(config, folder, {})
+        summary = json.loads((folder / "summary.json").read_text())
+        tables[seeds] = summary["metrics"]["FA"]["per_seed"]
+        assert summary["seeds"] == list(seeds)
+    assert tables[0, 1] == tables[1, 0][::-1]
+    assert tables[0, 1][0] != tables[0, 1][1]
+
+
+def test_probes_may_be_off_beside_a_baseline(data_dir, tmp_path):
+    config = config_with(
+        data_dir,
+        strategy__name="er",
+        baselines=("none", "random"),
+        probe__names=(),
+        stream__limit=2,
+    )
+    experiment.run(config, tmp_path / "run", {})
+    assert (tmp_path / "run" / "report" / "index.html").exists()
+    assert (tmp_path / "run" / "baselines" / "none" / "summary.json").exists()
+
+
+def test_a_stop_that_was_asked_for_is_not_forgotten(data_dir, tmp_path):
+    config = config_with(data_dir, baselines=("none",), probe__names=())
+    stop = Stop()
+    stop.asked = True
+    with pytest.raises(Interrupted):
+        experiment.run(config, tmp_path / "run", {}, stop)
+    assert not (tmp_path / "run" / "summary.json").exists()
+
+
+def test_accuracies_lost_from_an_unfinished_run_are_missed(data_dir, tmp_path):
+    config = config_with(data_dir, strategy__name="none", baselines=())
+    folder = tmp_path / "run"
+    experiment.run(config, folder, {})
+    (folder / "summary.json").unlink()
+    rows = (folder / "accuracy.csv").read_text().splitlines()
+    kept = [row for row in rows if row.split(",")[2] != "0"]
+    (folder / "accuracy.csv").write_text("\n".join(kept) + "\n")
+    with pytest.raises(UsageError, match="lacks experience 0"):
+        experiment.run(config, folder, {})
 
 
 def test_two_runs_never_share_a_workdir(data_dir, tmp_path):

@@ -18,8 +18,13 @@ def simclr(backbone: nn.Module, projector: nn.Module, *, temperature: float) -> 
     Args:
       backbone: images [n h w c] to features [n f].
       projector: features [n f] to projections [n d].
-      temperature: tau of the NT-Xent loss.
+      temperature: tau of the NT-Xent loss, above 0.
+
+    Raises:
+      ValueError: if the temperature is not positive.
     """
+    if temperature <= 0:
+        raise ValueError(f"temperature must be above 0, got {temperature}")
     init, forward = network(backbone, projector)
 
     def loss(params: Params, model: Model, batch: Batch, key: Key) -> Outputs:
