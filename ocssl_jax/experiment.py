@@ -18,7 +18,7 @@ from ocssl_jax.build import Experiment, build
 from ocssl_jax.core import TrainState
 from ocssl_jax.metrics import summarise
 from ocssl_jax.report.memory_sheet import sheet_of
-from ocssl_jax.report.table import table
+from ocssl_jax.report.table import NAMES, table
 from ocssl_jax.report.write import write_report
 from ocssl_jax.train import Run, Stop, write_records
 
@@ -168,9 +168,8 @@ def report(
 
 def results(summary: Mapping[str, Any], folder: Path) -> str:
     """What a person reads in the terminal when a run has ended."""
-    names = {"random": "random encoder", "none": "no strategy"}
     rows = [(summary["strategy"], summary["metrics"])]
-    rows += [(names.get(n, n), values) for n, values in summary["baselines"].items()]
+    rows += [(NAMES.get(n, n), values) for n, values in summary["baselines"].items()]
     seeds, time = len(summary["seeds"]), summary["time"]["total_s"]
     lines = [f"report: {folder / 'report' / 'index.html'}"]
     if summary["metrics"]:
