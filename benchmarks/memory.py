@@ -10,34 +10,25 @@ it measures the memory's own part.
 
 import argparse
 import statistics
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from ocssl_jax.memory import MEMORIES
-from ocssl_jax.memory.centroids import FIDELITY
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # where configs/ lies
+from configs import default
 
 BATCH, REPLAY, BUDGET = 10, 128, 2500
-CENTROIDS = dict(
-    budget=BUDGET,
-    batch_size=BATCH,
-    stm=100,
-    ltm=60,
-    images_per_centroid=30,
-    window=1000,
-    percentile=0.95,
-    alpha=0.1,
-    refresh_rate=0.5,
-    ratio_ltm=0.5,
-    ltm_replace="random",
-    merge_select="random",
-    consolidation="consolidate",
-    refresh_centroids=True,
-    **FIDELITY["paper"],
-)
+CENTROIDS = default.climb().centroid_memory.to_dict() | {
+    "budget": BUDGET,
+    "batch_size": BATCH,
+}
 
 
 def stream(rng, centre, image: int, width: int) -> tuple[dict, jax.Array]:

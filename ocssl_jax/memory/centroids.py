@@ -24,24 +24,6 @@ from ocssl_jax.memory.centroids_ltm import LTM_REPLACE, MERGE_SELECT
 from ocssl_jax.memory.centroids_sample import refresh, sample
 from ocssl_jax.memory.centroids_stream import add
 
-# Where the released code departs from the paper: keywords of `centroids`.
-FIDELITY = {
-    "paper": {
-        "swap_halves": False,
-        "window_repeats": 1,
-        "fill_pushes_nan": False,
-        "freeze_with_first_row": False,
-        "first_fill_matches": 1,
-    },
-    "reference": {
-        "swap_halves": True,
-        "window_repeats": 10,
-        "fill_pushes_nan": True,
-        "freeze_with_first_row": True,
-        "first_fill_matches": 0,
-    },
-}
-
 
 def check(s: states.Settings) -> None:
     """Raises ValueError, in one line, at the first setting outside its range."""

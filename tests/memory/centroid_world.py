@@ -6,12 +6,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ocssl_jax.memory.centroids import FIDELITY, centroids
+from configs import default
+from ocssl_jax.memory.centroids import centroids
 from ocssl_jax.memory.centroids_ltm import draw
 
 SHAPE = (2, 2, 2)
 D = 5
-TINY: dict[str, Any] = dict(
+# The config's values: of the paper, and those that the released code changes.
+PAPER = default.climb().centroid_memory.to_dict()
+REFERENCE = default.reference().strategy.climb.centroid_memory.to_dict()
+FIDELITY = {"paper": {k: PAPER[k] for k in REFERENCE}, "reference": REFERENCE}
+TINY: dict[str, Any] = PAPER | dict(
     budget=15,
     batch_size=4,
     stm=4,
@@ -19,14 +24,6 @@ TINY: dict[str, Any] = dict(
     images_per_centroid=3,
     window=40,
     percentile=0.8,
-    alpha=0.1,
-    refresh_rate=0.5,
-    ratio_ltm=0.5,
-    ltm_replace="random",
-    merge_select="random",
-    consolidation="consolidate",
-    refresh_centroids=True,
-    **FIDELITY["paper"],
 )
 RNG = np.random.default_rng(0)
 STILL, DRIFT = RNG.normal(size=(2, 8, D)).astype(np.float32)

@@ -4,10 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from centroid_world import STILL, World, encode, settings, stream, weights
+from centroid_world import FIDELITY, STILL, World, encode, settings, stream, weights
 
 from ocssl_jax.memory import centroids_consolidate
-from ocssl_jax.memory.centroids import FIDELITY
 from ocssl_jax.memory.centroids_ltm import merge, most_similar
 from ocssl_jax.memory.centroids_sample import swapped
 from ocssl_jax.memory.centroids_state import Settings, Table, sheet

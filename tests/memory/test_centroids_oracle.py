@@ -3,10 +3,8 @@
 import jax
 import numpy as np
 import pytest
-from centroid_world import World, encode, stream, weights
+from centroid_world import FIDELITY, World, encode, stream, weights
 from oracle_centroids import Oracle
-
-from ocssl_jax.memory.centroids import FIDELITY
 
 
 def compare(state, oracle, context):
