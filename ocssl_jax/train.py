@@ -95,6 +95,8 @@ class Run:
         last = np.flatnonzero(np.diff(which, append=-1))
         self.ends = {int(i) + 1: int(which[i]) for i in last}  # step -> experience
         self.total = len(which)
+        rows = experiment.schedules[0].mask.sum(axis=1)  # the same for every seed
+        self.met = np.concatenate([[0], np.cumsum(rows)])  # stream images by step
         self.records = self._read_records()
         self.history = History(
             folder, step=self.step, tensorboard=config.log.tensorboard
@@ -201,7 +203,7 @@ class Run:
 
     def samples(self, step: int) -> int:
         """Stream images that one seed has met by `step`."""
-        return int(self.experiment.schedules[0].mask[:step].sum())
+        return int(self.met[step])
 
     def _check_finite(self, first: int, seen: Sequence[Sequence[Any]]) -> None:
         for step, per_seed in enumerate(seen, first + 1):
