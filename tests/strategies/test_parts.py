@@ -1,5 +1,6 @@
 """Defining properties of replay, alignment and their chain."""
 
+import dataclasses
 import itertools
 
 import jax
@@ -138,6 +139,22 @@ def test_embedding_for_the_memory_moves_running_statistics_only_in_the_reference
     # With batch statistics every projected dimension has mean 0 over the batch.
     np.testing.assert_allclose(features[True].mean(axis=0), 0, atol=1e-5)
     assert not np.allclose(features[False].mean(axis=0), 0, atol=1e-3)
+
+
+def test_the_memory_encodes_with_the_statistics_that_admission_left():
+    arrival = next(stream(1, short=False))
+    learning = tiny_learning(strategy__name="none")
+    state = learning.init(jax.random.key(0), arrival)
+    learner = Learner(
+        state.params["method"], state.model, learning.method, learning.prepare
+    )
+    encode = lambda key, state, items, *_, embed: embed(items["image"])
+    memory = MEMORIES["fifo"](8, feature_decay=0.5)._replace(add=encode)
+    part = replay(memory, 3, start=4, admit=embedding(train=True))
+    encoded, model = part.end(jax.random.key(1), None, learner, arrival, None)
+    now = dataclasses.replace(learner, model=model).embed(arrival.image)
+    np.testing.assert_array_equal(encoded, now)
+    assert not np.allclose(encoded, learner.embed(arrival.image), atol=1e-3)
 
 
 def test_chain_of_nothing_is_no_strategy():
