@@ -1,24 +1,23 @@
 """From a config to the functions and arrays of a run. No state is made here."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
+from flax import linen as nn
 from ml_collections import ConfigDict
 
 from ocssl_jax import data
 from ocssl_jax.augment import make_augment, normalizer
 from ocssl_jax.backbones import BACKBONES, make_backbone
-from ocssl_jax.core import Method, Prepare, Stream
+from ocssl_jax.core import Array, Method, Prepare, Stream, Variables
 from ocssl_jax.errors import UsageError, one_of
-from ocssl_jax.heads import Projector
 from ocssl_jax.methods import METHODS
 from ocssl_jax.optim import OPTIMIZERS, SCHEDULES, Optimizer, make_optimizer
 from ocssl_jax.probes import PROBES, Fit
 from ocssl_jax.step import Init, Step, make_step
 from ocssl_jax.strategies import STRATEGIES, Strategy
 from ocssl_jax.wiring import group, made, wired
-
-VIEWS = 2  # of every image in a pass
 
 
 class Learning(NamedTuple):
@@ -27,6 +26,7 @@ class Learning(NamedTuple):
     method: Method
     strategy: Strategy
     prepare: Prepare
+    encode: Callable[[Variables, Array], Array]  # of uint8 images, for probes
     init: Init
     step: Step
 
@@ -78,6 +78,8 @@ def make_learning(
     """
     size, channels = shape[0], shape[-1]
     prepare = normalizer(mean, std)
+    backbone = backbone_of(config, image_size=size)
+    method, strategy = make_method(config, backbone), make_strategy(config)
     augment = made(
         make_augment,
         "augment",
@@ -86,10 +88,9 @@ def make_learning(
         channels=channels,
         mean=mean,
         std=std,
-        views=VIEWS,
+        views=method.views,
         per=config.augment.per,
     )
-    method, strategy = make_method(config, image_size=size), make_strategy(config)
     init, step = make_step(
         method,
         strategy,
@@ -98,7 +99,12 @@ def make_learning(
         prepare=prepare,
         passes=config.passes,
     )
-    return Learning(method, strategy, prepare, init, step)
+
+    def encode(variables: Variables, images: Array) -> Array:
+        features: Any = backbone.apply(variables, prepare(images), train=False)
+        return features
+
+    return Learning(method, strategy, prepare, encode, init, step)
 
 
 def check_names(config: ConfigDict) -> None:
@@ -169,23 +175,29 @@ def make_stream(
     return dataset, bench, schedules
 
 
-def make_method(config: ConfigDict, *, image_size: int) -> Method:
-    """The SSL objective on the config's backbone."""
-    dtype = jnp.dtype(config.precision)
-    backbone = made(
+def backbone_of(config: ConfigDict, *, image_size: int) -> nn.Module:
+    """The config's network for images with sides of `image_size` pixels."""
+    return made(
         make_backbone,
         "backbone",
         config.backbone.name,
         image_size=image_size,
-        dtype=dtype,
+        dtype=jnp.dtype(config.precision),
         width=config.backbone.width,
     )
-    projector = Projector(config.method.projection, True, dtype)
+
+
+def make_method(config: ConfigDict, backbone: nn.Module) -> Method:
+    """The config's SSL objective on `backbone`."""
     name = config.method.name
     settings = wired(
-        METHODS[name], f"method.{name}", group(config.method, name), config.method
+        METHODS[name],
+        f"method.{name}",
+        group(config.method, name),
+        config.method,
+        dtype=jnp.dtype(config.precision),
     )
-    return made(METHODS[name], f"method.{name}", backbone, projector, **settings)
+    return made(METHODS[name], f"method.{name}", backbone, **settings)
 
 
 def make_strategy(config: ConfigDict) -> Strategy:

@@ -22,6 +22,7 @@ Array = jax.Array
 Key = jax.Array  # a typed PRNG key, jax.random.key
 Params = Any  # pytree of arrays, trained
 Model = Any  # pytree of arrays carried untrained: BN statistics, EMA targets
+Variables = dict[str, Any]  # of one module: 'params' and, maybe empty, 'batch_stats'
 Items = dict[str, Array]  # memory rows: 'image' [m h w c] uint8, 'id' [m] int32, ...
 Prepare = Callable[[Array], Array]  # uint8 [m h w c] -> normalised float32
 Embed = Callable[[Array], Array]  # uint8 [m h w c] -> float32 [m d]
@@ -53,11 +54,17 @@ class Batch:
     slot: Array | None = None  # [r] int32, where the replayed rows live in the memory
     stored: Array | None = None  # [r d] float32, features stored with them
     replayed: int = struct.field(pytree_node=False, default=0)  # r
+    objective: Array | None = None  # [n] bool, rows the SSL loss is over; None: mask
 
     @property
     def replay_mask(self) -> Array:
         """[r] bool: which replayed rows are real."""
         return self.mask[: self.replayed]
+
+    @property
+    def loss_mask(self) -> Array:
+        """[n] bool: the real rows that the SSL loss is over, by default all."""
+        return self.mask if self.objective is None else self.objective & self.mask
 
 
 class Features(NamedTuple):
@@ -77,18 +84,32 @@ class Outputs(NamedTuple):
     model: Model
 
 
+def own_encoder(params: Params, model: Model) -> Variables:
+    """The trained encoder itself."""
+    return {"params": params["encoder"], "batch_stats": model["encoder"]}
+
+
+def _keep(params: Params, model: Model) -> Model:
+    del params
+    return model
+
+
 class Method(NamedTuple):
     """An SSL objective on a backbone.
 
     `params` is a dict with the parts `encoder`, `projector` and whatever the method
-    adds; strategies copy and average those two by name.
+    adds; strategies copy and average those two by name. `loss` may be over fewer rows
+    than the encoder sees: those of `batch.loss_mask`. `distill` is the objective read
+    as a distance, for strategies that align to a teacher; None where there is none.
     """
 
     init: Callable[..., tuple[Params, Model]]  # (key, image [1 h w c] f32)
     forward: Callable[..., Features]  # (params, model, images, *, train, mask=None)
     loss: Callable[..., Outputs]  # (params, model, batch, key)
-    update: Callable[..., Model]  # (params, model) -> model, after the optimizer
-    encode: Callable[..., Array]  # (params, model, images) -> [m f], for probes
+    update: Callable[..., Model] = _keep  # (params, model), after the optimizer
+    encoder: Callable[..., Variables] = own_encoder  # (params, model), what is probed
+    distill: Callable[..., Array] | None = None  # (p [m d], target [m d], mask) -> [m]
+    views: int = 2  # of every image in a pass
 
 
 class Sample(NamedTuple):

@@ -35,8 +35,10 @@ def export(
     JSON holds what `make_backbone` needs and the pixels' mean and std.
     """
     for seed, state in zip(config.seeds, states, strict=True):
-        tensors = named(state.params["method"]["encoder"], "params")
-        tensors |= named(state.model["encoder"], "batch_stats")
+        encoder = experiment.learning.method.encoder
+        variables = encoder(state.params["method"], state.model)
+        tensors = named(variables["params"], "params")
+        tensors |= named(variables["batch_stats"], "batch_stats")
         write_bytes(folder / f"seed_{seed}.safetensors", save(tensors))
     dataset = experiment.dataset
     _, height, width, channels = dataset.train_image.shape

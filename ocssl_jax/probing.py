@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from ocssl_jax.accuracy import Record, task_accuracy, to_records
 from ocssl_jax.build import Experiment
-from ocssl_jax.core import TrainState
+from ocssl_jax.core import Variables
 from ocssl_jax.probes import subset
 
 PROBE_KEY = 0x70726F62  # folded into a seed's key: apart from training's
@@ -68,18 +68,16 @@ class Encoder:
 
     def __init__(self, experiment: Experiment, *, batch_size: int):
         """Compile nothing yet; the first call does."""
-        encode = experiment.learning.method.encode
-        prepare = experiment.learning.prepare
         self._batch_size = batch_size
-        self._encode = jax.jit(lambda p, m, x: encode(p, m, prepare(x)))
+        self._encode = jax.jit(experiment.learning.encode)
 
-    def __call__(self, state: TrainState, images: np.ndarray) -> np.ndarray:
+    def __call__(self, variables: Variables, images: np.ndarray) -> np.ndarray:
         """Features [m f] float32 of uint8 `images` [m h w c]."""
         size, features = self._batch_size, []
         for start in range(0, len(images), size):
             part = images[start : start + size]
             padded = np.concatenate([part, np.repeat(part[:1], size - len(part), 0)])
-            encoded = self._encode(state.params["method"], state.model, padded)
+            encoded = self._encode(variables, padded)
             features.append(np.asarray(encoded)[: len(part)])
         return np.concatenate(features)
 
@@ -88,15 +86,15 @@ def probe(
     experiment: Experiment,
     encode: Encoder,
     images: Probing,
-    state: TrainState,
+    variables: Variables,
     *,
     seed: int,
     after: int,
 ) -> list[Record]:
     """Accuracy of every probe on every task after experience `after`."""
-    train_x = encode(state, images.train.image)
-    val_x = encode(state, images.val.image) if len(images.val.label) else None
-    test_x = encode(state, images.test.image)
+    train_x = encode(variables, images.train.image)
+    val_x = encode(variables, images.val.image) if len(images.val.label) else None
+    test_x = encode(variables, images.test.image)
     key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), PROBE_KEY), after)
     records: list[Record] = []
     for name, fit in experiment.probes.items():

@@ -84,7 +84,7 @@ def make_step(
 
         def objective(params: Any) -> tuple[Array, tuple[Outputs, Metrics]]:
             out = method.loss(params["method"], model, batch, k_loss)
-            terms = {"ssl": masked_mean(out.loss, batch.mask)} | strategy.loss(
+            terms = {"ssl": masked_mean(out.loss, batch.loss_mask)} | strategy.loss(
                 params["strategy"], kept, learner_of(params, model), batch, out
             )
             return jnp.sum(jnp.stack([*terms.values()])), (out, terms)

@@ -19,7 +19,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from ocssl_jax import accuracy, seeds, workdir
-from ocssl_jax.build import VIEWS, Experiment, arrival
+from ocssl_jax.build import Experiment, arrival
 from ocssl_jax.checkpoint import Checkpoints
 from ocssl_jax.clock import Clock
 from ocssl_jax.core import TrainState
@@ -193,7 +193,8 @@ class Run:
         seconds = time.monotonic() - began
         self._check_finite(first, seen)
         rows = sum(int(m["rows"]) for per_seed in seen for m in per_seed)
-        self.trained += rows * VIEWS * self.config.passes
+        views = self.experiment.learning.method.views
+        self.trained += rows * views * self.config.passes
         images = self.samples(stop) - self.samples(first)
         rate = images * len(self.config.seeds) / max(seconds, 1e-9)
         for step, metrics in enumerate(seen, first + 1):
@@ -251,11 +252,17 @@ class Run:
     ) -> list[accuracy.Record]:
         """Accuracies of every seed's encoder."""
         assert self.images is not None
+        encoder = self.experiment.learning.method.encoder
         return [
             record
             for seed, state in zip(self.config.seeds, states, strict=True)
             for record in probe(
-                self.experiment, self.encode, self.images, state, seed=seed, after=after
+                self.experiment,
+                self.encode,
+                self.images,
+                encoder(state.params["method"], state.model),
+                seed=seed,
+                after=after,
             )
         ]
 

@@ -126,7 +126,8 @@ def test_the_exported_encoder_is_the_final_one(finished, data_dir):
     run = Run(done, config, folder)
     assert run.step == run.total
     state = run.seeds.split(run.states)[1]
-    expected = Encoder(done, batch_size=64)(state, images)
+    trained = done.learning.method.encoder(state.params["method"], state.model)
+    expected = Encoder(done, batch_size=64)(trained, images)
     run.checkpoints.close()
     np.testing.assert_allclose(rebuilt, expected, rtol=1e-4, atol=1e-5)
 

@@ -1,8 +1,8 @@
 """Self-supervised objectives, by name.
 
-`METHODS[name](backbone, projector, **settings)` makes a `core.Method`; each keyword
-argument is read from the field of that name in `config.method.<name>` or, failing that,
-in `config.method`.
+`METHODS[name](backbone, **settings)` makes a `core.Method` with the heads it needs.
+Each keyword argument is read from the field of that name in `config.method.<name>` or,
+failing that, in `config.method`; `dtype` is that of the computation.
 """
 
 from collections.abc import Callable

@@ -17,7 +17,8 @@ def network(backbone: nn.Module, projector: nn.Module) -> tuple[Init, Forward]:
     """Functions `init` and `forward` of the two modules, one after the other.
 
     `params` and `model` are dicts with the parts `encoder` and `projector`; `model`
-    holds the parts' running BN statistics (empty where a part has none).
+    holds the parts' running BN statistics (empty where a part has none). `head_mask`
+    is the projector's mask where it sees fewer rows than the encoder.
     """
     parts = {"encoder": backbone, "projector": projector}
 
@@ -40,14 +41,16 @@ def network(backbone: nn.Module, projector: nn.Module) -> tuple[Init, Forward]:
         *,
         train: bool,
         mask: Array | None = None,
+        head_mask: Array | None = None,
     ) -> Features:
+        masks = {"encoder": mask, "projector": mask if head_mask is None else head_mask}
         x: Any = images
         outputs, new_model = [], dict(model)
         for name, module in parts.items():
             variables = {"params": params[name], "batch_stats": model[name]}
             if train:
                 x, moved = module.apply(
-                    variables, x, train=True, mask=mask, mutable=["batch_stats"]
+                    variables, x, train=True, mask=masks[name], mutable=["batch_stats"]
                 )
                 new_model[name] = moved.get("batch_stats", model[name])
             else:
@@ -62,10 +65,20 @@ def network(backbone: nn.Module, projector: nn.Module) -> tuple[Init, Forward]:
 def per_view(
     forward: Forward, params: Params, model: Model, batch: Batch
 ) -> tuple[Array, Array, Model]:
-    """Train-mode features [v n f], projections [v n d] and model, view after view."""
+    """Train-mode features [v n f], projections [v n d] and model, view after view.
+
+    The encoder sees the batch's real rows, the projector those that the loss is over.
+    """
     e, z = [], []
     for view in batch.views:
-        seen = forward(params, model, view, train=True, mask=batch.mask)
+        seen = forward(
+            params,
+            model,
+            view,
+            train=True,
+            mask=batch.mask,
+            head_mask=batch.loss_mask,
+        )
         model = seen.model
         e.append(seen.e)
         z.append(seen.z)

@@ -4,20 +4,27 @@ Encoder and projector see each view in a call of its own, so that batch statisti
 those of one view; the running ones move once a view.
 """
 
+from functools import partial
+
 import chex
 from flax import linen as nn
+from jax.typing import DTypeLike
 
-from ocssl_jax.core import Array, Batch, Key, Method, Model, Outputs, Params
+from ocssl_jax.core import Batch, Key, Method, Model, Outputs, Params
+from ocssl_jax.heads import Projector
 from ocssl_jax.losses import nt_xent
 from ocssl_jax.methods.network import network, per_view
 
 
-def simclr(backbone: nn.Module, projector: nn.Module, *, temperature: float) -> Method:
-    """SimCLR on `backbone` and `projector`; two views.
+def simclr(
+    backbone: nn.Module, *, projection: int, dtype: DTypeLike, temperature: float
+) -> Method:
+    """SimCLR on `backbone`; two views.
 
     Args:
       backbone: images [n h w c] to features [n f].
-      projector: features [n f] to projections [n d].
+      projection: d, width of the projections.
+      dtype: of the heads' computation.
       temperature: tau of the NT-Xent loss, above 0.
 
     Raises:
@@ -25,20 +32,15 @@ def simclr(backbone: nn.Module, projector: nn.Module, *, temperature: float) -> 
     """
     if temperature <= 0:
         raise ValueError(f"temperature must be above 0, got {temperature}")
-    init, forward = network(backbone, projector)
+    init, forward = network(backbone, Projector(projection, True, dtype))
 
     def loss(params: Params, model: Model, batch: Batch, key: Key) -> Outputs:
         del key
         chex.assert_axis_dimension(batch.views, 0, 2)
         e, z, model = per_view(forward, params, model, batch)
-        rows = nt_xent(z[0], z[1], batch.mask, temperature=temperature)
+        rows = nt_xent(z[0], z[1], batch.loss_mask, temperature=temperature)
         return Outputs(rows, e, z, model)
 
-    def update(params: Params, model: Model) -> Model:
-        del params
-        return model
-
-    def encode(params: Params, model: Model, images: Array) -> Array:
-        return forward(params, model, images, train=False).e
-
-    return Method(init, forward, loss, update, encode)
+    return Method(
+        init, forward, loss, distill=partial(nt_xent, temperature=temperature)
+    )
