@@ -24,7 +24,7 @@ def get_config() -> ConfigDict:
     config.strategy = strategy()
     config.optimizer = optimizer()
     config.probe = probe()
-    config.checkpoint = ConfigDict({"every": 100, "keep": 2})  # in stream batches
+    config.checkpoint = checkpoint()
     config.log = ConfigDict({"every": 10, "tensorboard": False})  # in stream batches
     config.reference = reference()
     return config
@@ -129,9 +129,16 @@ def probe() -> ConfigDict:
         {
             "names": ("linear",),  # linear | ridge | knn; (): no probes
             "every": 1,  # experiences; the end of the stream is always probed
+            # One classifier over all tasks (joint), over those met so far (upto), one
+            # a task (separate).
+            "scopes": ("joint",),  # joint | upto | separate
+            "ratios": (1.0,),  # shares of each class's training labels, in (0, 1]
             "labels_per_class": 0,  # training labels a probe may see; 0: all
+            "dataset": "",  # probe on that data set as one task; '': the stream's own
+            "data_dir": "",  # of `dataset`; '': that of the stream
+            "val_ratio": 0.1,  # of each of `dataset`'s classes, kept for tuning
             "batch_size": 256,  # images encoded at once
-            "seed": 42,  # of the label budget
+            "seed": 42,  # of the label budget, and of the validation split of `dataset`
             "linear": {
                 "learning_rate": 0.05,
                 "epochs": 100,
@@ -142,6 +149,19 @@ def probe() -> ConfigDict:
             },
             "ridge": {"alpha": 1.0},
             "knn": {"k": 50},
+        }
+    )
+
+
+def checkpoint() -> ConfigDict:
+    """What is kept of a run while it goes on."""
+    return ConfigDict(
+        {
+            "every": 100,  # stream batches
+            "keep": 2,  # checkpoints; older ones are deleted
+            # Each experience's encoders in encoders/, for ocssl_jax.evaluate; they take
+            # experiences x seeds x the encoder's size: 45 MB for a ResNet-18.
+            "encoders": False,
         }
     )
 

@@ -7,10 +7,11 @@ import jax.numpy as jnp
 from flax import linen as nn
 from ml_collections import ConfigDict
 
-from ocssl_jax import data
+from ocssl_jax import data, scopes
 from ocssl_jax.augment import make_augment, normalizer
 from ocssl_jax.backbones import BACKBONES, make_backbone
 from ocssl_jax.core import Array, Method, Prepare, Stream, Variables
+from ocssl_jax.downstream import downstream
 from ocssl_jax.errors import UsageError, one_of
 from ocssl_jax.methods import METHODS
 from ocssl_jax.optim import OPTIMIZERS, SCHEDULES, Optimizer, make_optimizer
@@ -39,6 +40,7 @@ class Experiment(NamedTuple):
     schedules: tuple[data.Schedule, ...]  # one a seed
     learning: Learning
     probes: dict[str, Fit]
+    judged: tuple[data.Dataset, data.Benchmark]  # what probes are about
 
 
 def build(config: ConfigDict) -> Experiment:
@@ -50,6 +52,11 @@ def build(config: ConfigDict) -> Experiment:
     """
     check_names(config)
     dataset, bench, schedules = make_stream(config)
+    judged = dataset, bench
+    if config.probe.names and config.probe.dataset:
+        judged = downstream(config, dataset.train_image.shape[1:])
+    if config.probe.names:
+        scopes.check(config, judged[1])
     learning = make_learning(
         config, shape=dataset.train_image.shape[1:], mean=dataset.mean, std=dataset.std
     )
@@ -61,7 +68,7 @@ def build(config: ConfigDict) -> Experiment:
         )
         for name in config.probe.names
     }
-    return Experiment(dataset, bench, schedules, learning, probes)
+    return Experiment(dataset, bench, schedules, learning, probes, judged)
 
 
 def make_learning(
@@ -121,6 +128,9 @@ def check_names(config: ConfigDict) -> None:
     one_of("optimizer.schedule", config.optimizer.schedule, SCHEDULES)
     for name in config.probe.names:
         one_of("probe.names", name, PROBES)
+    scopes.check_names(config.probe)
+    if config.probe.dataset:
+        one_of("probe.dataset", config.probe.dataset, data.DATASETS)
     for name in config.baselines:
         one_of("baselines", name, ("random", *STRATEGIES))
 
@@ -150,7 +160,8 @@ def make_stream(
         order=tuple(s.order),
     )
     unlabelled = dataset.train_label.min() < 0
-    if config.probe.names and (unlabelled or not len(dataset.test_label)):
+    own = config.probe.names and not config.probe.dataset
+    if own and (unlabelled or not len(dataset.test_label)):
         raise UsageError(
             f"data set {s.dataset!r} has no labelled test images to probe on; "
             f"switch the probes off with --config.probe.names=()"
@@ -161,13 +172,6 @@ def make_stream(
             f"config.stream.batch_size must be at most {images}, the images of the "
             f"stream, got {s.batch_size}"
         )
-    if "linear" in config.probe.names and not sum(map(len, bench.val)):
-        raise UsageError(
-            "the linear probe tunes on validation images and there are none: raise "
-            "stream.val_ratio, or use --config.probe.names=ridge,knn"
-        )
-    if config.probe.names and sum(map(len, bench.classes)) < 2:
-        raise UsageError("a probe needs at least 2 classes; see config.stream.classes")
     schedules = tuple(
         data.schedule(bench, key_seed=seed, batch_size=s.batch_size, limit=s.limit)
         for seed in config.seeds

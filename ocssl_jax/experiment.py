@@ -13,10 +13,10 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from ocssl_jax import accuracy, export, settings, workdir, writers
+from ocssl_jax import accuracy, export, scopes, settings, workdir, writers
 from ocssl_jax.build import Experiment, build
 from ocssl_jax.core import TrainState
-from ocssl_jax.metrics import summarise
+from ocssl_jax.probing import judge_constant
 from ocssl_jax.report.memory_sheet import sheet_of
 from ocssl_jax.report.table import NAMES, table
 from ocssl_jax.report.write import write_report
@@ -82,13 +82,21 @@ def finish(
 def random_encoder(learner: Run, folder: Path) -> Records:
     """Accuracies of the initial weights, held constant over the stream."""
     path = folder / "baselines" / "random" / "accuracy.csv"
-    last = max(learner.ends.values())
     if path.exists():
         return accuracy.read(path)
+    assert learner.images is not None
     keys = [jax.random.key(seed) for seed in learner.config.seeds]
     initial = learner.seeds.split(learner.seeds.init(keys, learner.arrivals(0)))
-    probed = learner.probed(initial, after=0)
-    records = accuracy.hold(probed, experiences=last + 1)
+    records: list[accuracy.Record] = []
+    for seed, variables in learner.encoders(initial):
+        records += judge_constant(
+            learner.experiment.probes,
+            learner.ways,
+            learner.images,
+            learner.encode.all(variables, learner.images),
+            seed=seed,
+            after=learner.probed_after(),
+        )
     write_records(path, records)
     return records
 
@@ -130,16 +138,10 @@ def summarised(
         "skipped_files": len(learner.experiment.dataset.skipped),
     }
     if images is not None:
-        sizes = images.sizes
-        by_probe = {
-            name: summarise(learner.records, probe=name, sizes=sizes)
-            for name in config.probe.names
-        }
-        first = config.probe.names[0]
-        summary |= {"probe": first, "test_sizes": sizes, "probes": by_probe}
-        summary["metrics"] = by_probe[first]
+        sizes, first = images.sizes, scopes.leading(learner.ways)
+        summary |= scopes.judged(learner.records, learner.ways, sizes)
         summary["baselines"] = {
-            name: summarise(records, probe=first, sizes=sizes)
+            name: scopes.metrics_of(records, first, sizes)
             for name, records in baselines.items()
         }
     return summary

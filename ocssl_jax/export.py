@@ -1,26 +1,15 @@
 """The final encoder as files: safetensors, and a JSON that says how to rebuild it."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import jax
-import numpy as np
 from ml_collections import ConfigDict
-from safetensors.numpy import save
 
+from ocssl_jax import encoders
 from ocssl_jax.build import Experiment
 from ocssl_jax.core import TrainState
-from ocssl_jax.workdir import write, write_bytes
-
-
-def named(tree: Mapping[str, Any], prefix: str) -> dict[str, np.ndarray]:
-    """Leaves of nested dicts as arrays named by their path, `prefix.a.b`."""
-    return {
-        jax.tree_util.keystr(path, simple=True, separator="."): np.asarray(leaf)
-        for path, leaf in jax.tree_util.tree_leaves_with_path({prefix: tree})
-    }
+from ocssl_jax.workdir import write
 
 
 def export(
@@ -34,12 +23,10 @@ def export(
     Tensors are named `params.*` and `batch_stats.*` as Flax names them, float32. The
     JSON holds what `make_backbone` needs and the pixels' mean and std.
     """
+    encoder = experiment.learning.method.encoder
     for seed, state in zip(config.seeds, states, strict=True):
-        encoder = experiment.learning.method.encoder
         variables = encoder(state.params["method"], state.model)
-        tensors = named(variables["params"], "params")
-        tensors |= named(variables["batch_stats"], "batch_stats")
-        write_bytes(folder / f"seed_{seed}.safetensors", save(tensors))
+        encoders.save(encoders.file(folder, seed), variables)
     dataset = experiment.dataset
     _, height, width, channels = dataset.train_image.shape
     about = {

@@ -1,9 +1,20 @@
 """What a run is worth: the accuracy matrix and the numbers read from it.
 
-A[i, j] is the percentage of task i's test samples that a probe over all classes gets
-right after experience j; NaN means not measured. The conventions are those of the OCSSL
-literature (CLA, CLIMB); `measure` lists them. They presume that task j is learnt in
-experience j: of a shuffled (iid) stream only FA and CA mean anything.
+A[i, j] is the percentage of task i's test samples that a probe gets right after
+experience j; NaN means not measured. The conventions are those of the OCSSL literature
+(CLA, CLIMB); `measure` lists them. They presume that task j is learnt in experience j:
+of a shuffled (iid) stream only FA and CA mean anything.
+
+They are made for a probe over the classes of all tasks, the scope `joint`. Of the other
+scopes (`ocssl_jax.scopes`) only what keeps its meaning is reported, see `DEFINED`:
+
+* `separate`, a probe a task: all of them. FA and CA are then means over tasks, weighed
+  by their test samples, of accuracies within a task; `forgetting_first` is what the
+  released code calls forgetting.
+* `upto`, a probe over the tasks met so far: CA_seen, and FA once all tasks were met.
+  There are no accuracies on tasks to come; and an accuracy that falls as classes are
+  added says that the problem became harder, not that anything was forgotten.
+* `downstream`, one over another data set: FA and CA. It is no task of the stream.
 """
 
 from collections.abc import Iterable, Sequence
@@ -14,6 +25,13 @@ import numpy as np
 from ocssl_jax.accuracy import Record, to_matrix
 
 METRICS = ("FA", "CA", "CA_seen", "forgetting")  # the ones every table shows
+ALL = (*METRICS, "forgetting_first", "forward_transfer")
+DEFINED = {  # metrics that mean something, by scope
+    "joint": ALL,
+    "separate": ALL,
+    "upto": ("FA", "CA_seen"),
+    "downstream": ("FA", "CA"),
+}
 
 
 def overall(matrix: Any, sizes: Any) -> np.ndarray:
@@ -54,7 +72,7 @@ def unseen(matrix: Any) -> np.ndarray:
     return _nanmean(np.where(_is_seen(matrix), np.nan, matrix), axis=0)
 
 
-def measure(matrix: Any, sizes: Any) -> dict[str, float]:
+def measure(matrix: Any, sizes: Any, *, scope: str = "joint") -> dict[str, float]:
     """Every metric of one accuracy matrix, in percent; NaN where it is undefined.
 
     With j over the probed experiences, `last` the last of them and i over tasks:
@@ -71,6 +89,7 @@ def measure(matrix: Any, sizes: Any) -> dict[str, float]:
     Args:
       matrix: [t e] percent, NaN where not measured.
       sizes: [t] test samples a task.
+      scope: which tasks shared a probe, a key of `DEFINED`.
 
     Raises:
       ValueError: if the shapes disagree or nothing was measured.
@@ -86,7 +105,7 @@ def measure(matrix: Any, sizes: Any) -> dict[str, float]:
     first = np.full(len(matrix), np.nan)
     diagonal = np.diagonal(matrix)
     first[: len(diagonal)] = diagonal
-    return {
+    values = {
         "FA": float(joint[probed[-1]]),
         "CA": float(_nanmean(joint)),
         "CA_seen": float(_nanmean(seen(matrix))),
@@ -94,10 +113,12 @@ def measure(matrix: Any, sizes: Any) -> dict[str, float]:
         "forgetting_first": float(_nanmean(first - final)),
         "forward_transfer": float(_nanmean(unseen(matrix))),
     }
+    defined = DEFINED[scope]
+    return {name: v if name in defined else np.nan for name, v in values.items()}
 
 
 def summarise(
-    records: Iterable[Record], *, probe: str, sizes: Sequence[int]
+    records: Iterable[Record], *, probe: str, sizes: Sequence[int], scope: str = "joint"
 ) -> dict[str, dict[str, Any]]:
     """The `metrics` part of `summary.json`: each metric's mean and spread over seeds.
 
@@ -105,6 +126,7 @@ def summarise(
       records: accuracy of every seed; only those of `probe` are read.
       probe: name of the probe.
       sizes: [t] test samples a task.
+      scope: which tasks shared a probe, a key of `DEFINED`.
 
     Returns:
       `{metric: {"mean", "std", "per_seed"}}` in percent, `per_seed` in the
@@ -121,7 +143,9 @@ def summarise(
         raise ValueError(f"no accuracy is recorded for probe {probe!r}")
     n = len(sizes)
     rows = [
-        measure(to_matrix(records, seed=seed, probe=probe, n_tasks=n), sizes)
+        measure(
+            to_matrix(records, seed=seed, probe=probe, n_tasks=n), sizes, scope=scope
+        )
         for seed in seeds
     ]
     return {name: spread([row[name] for row in rows]) for name in rows[0]}

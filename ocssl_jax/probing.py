@@ -1,19 +1,23 @@
-"""What the frozen encoder is worth after an experience: joint probes over all classes.
+"""What the frozen encoder is worth after an experience.
 
-Features are computed once and shared by the probes. The labels that a probe may use,
-and its key, depend on seeds of their own: probing never changes training.
+Features are computed once and shared by all probes, scopes and shares of the labels.
+The labels that a probe may use, and its key, depend on seeds of their own: probing
+never changes training.
 """
 
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from ocssl_jax.accuracy import Record, task_accuracy, to_records
+from ocssl_jax.accuracy import Record, hold, task_accuracy, to_records
 from ocssl_jax.build import Experiment
-from ocssl_jax.core import Variables
-from ocssl_jax.probes import subset
+from ocssl_jax.core import Key, Variables
+from ocssl_jax.data import Benchmark
+from ocssl_jax.probes import Fit, subset
+from ocssl_jax.scopes import SCOPES, Variant
 
 PROBE_KEY = 0x70726F62  # folded into a seed's key: apart from training's
 
@@ -25,6 +29,10 @@ class Split(NamedTuple):
     label: np.ndarray  # [m] int32
     task: np.ndarray  # [m] int32
 
+    def of(self, tasks: Sequence[int]) -> np.ndarray:
+        """Positions of the images of these tasks."""
+        return np.flatnonzero(np.isin(self.task, tasks))
+
 
 class Probing(NamedTuple):
     """The images that probes train, tune and are tested on."""
@@ -33,6 +41,7 @@ class Probing(NamedTuple):
     val: Split
     test: Split
     tasks: int
+    shares: dict[float, np.ndarray]  # ratio -> positions in `train` with a label
 
     @property
     def sizes(self) -> list[int]:
@@ -40,9 +49,17 @@ class Probing(NamedTuple):
         return np.bincount(self.test.task, minlength=self.tasks).tolist()
 
 
+class Features(NamedTuple):
+    """Of the images of a `Probing`, in their order."""
+
+    train: np.ndarray  # [m f] float32
+    val: np.ndarray
+    test: np.ndarray
+
+
 def probing(experiment: Experiment, config: ConfigDict) -> Probing:
     """Gather the images of all experiences, training labels cut to the budget."""
-    dataset, bench = experiment.dataset, experiment.bench
+    dataset, bench = experiment.judged
 
     def split(
         image: np.ndarray, label: np.ndarray, parts: tuple[np.ndarray, ...]
@@ -52,15 +69,43 @@ def probing(experiment: Experiment, config: ConfigDict) -> Probing:
         return Split(np.asarray(image[index]), np.asarray(label[index]), task)
 
     train = split(dataset.train_image, dataset.train_label, bench.train)
-    kept = subset(
-        config.probe.seed, train.label, per_class=config.probe.labels_per_class
-    )
+    train = train._replace(task=train_tasks(train, bench))
+    shares = budgets(train, config.probe)
+    kept = shares[max(shares)]  # holds the smaller ones
     return Probing(
         Split(*(field[kept] for field in train)),
         split(dataset.train_image, dataset.train_label, bench.val),
         split(dataset.test_image, dataset.test_label, bench.test),
         len(bench.test),
+        {ratio: np.searchsorted(kept, rows) for ratio, rows in shares.items()},
     )
+
+
+def train_tasks(train: Split, bench: Benchmark) -> np.ndarray:
+    """[m] the task whose test set a training image belongs to.
+
+    That is its experience; but an iid stream mixes the classes of the tasks, and there
+    the class decides.
+    """
+    if bench.kind != "iid":
+        return train.task
+    task = np.zeros(1 + max(map(max, bench.classes)), np.int32)
+    for number, classes in enumerate(bench.classes):
+        task[list(classes)] = number
+    return task[train.label]
+
+
+def budgets(train: Split, probe: ConfigDict) -> dict[float, np.ndarray]:
+    """Share of the labels -> sorted positions in `train`; smaller in larger shares.
+
+    A share is one of each class in each task, so that every scope gets its share.
+    """
+    if probe.labels_per_class:
+        rows = subset(probe.seed, train.label, per_class=probe.labels_per_class)
+        return {1: rows}
+    tasks = 1 + train.task.max()
+    groups = train.label.astype(np.int64) * tasks + train.task
+    return {r: subset(probe.seed, groups, ratio=r) for r in probe.ratios}
 
 
 class Encoder:
@@ -72,7 +117,7 @@ class Encoder:
         self._encode = jax.jit(experiment.learning.encode)
 
     def __call__(self, variables: Variables, images: np.ndarray) -> np.ndarray:
-        """Features [m f] float32 of uint8 `images` [m h w c]."""
+        """Features [m f] float32 of uint8 `images` [m h w c], m at least 1."""
         size, features = self._batch_size, []
         for start in range(0, len(images), size):
             part = images[start : start + size]
@@ -81,29 +126,99 @@ class Encoder:
             features.append(np.asarray(encoded)[: len(part)])
         return np.concatenate(features)
 
+    def all(self, variables: Variables, images: Probing) -> Features:
+        """Features of everything that probes need; there may be no validation."""
+        train = self(variables, images.train.image)
+        val = self(variables, images.val.image) if len(images.val.label) else train[:0]
+        return Features(train, val, self(variables, images.test.image))
 
-def probe(
-    experiment: Experiment,
-    encode: Encoder,
+
+def judge(
+    probes: Mapping[str, Fit],
+    ways: Sequence[Variant],
     images: Probing,
-    variables: Variables,
+    features: Features,
     *,
     seed: int,
     after: int,
 ) -> list[Record]:
-    """Accuracy of every probe on every task after experience `after`."""
-    train_x = encode(variables, images.train.image)
-    val_x = encode(variables, images.val.image) if len(images.val.label) else None
-    test_x = encode(variables, images.test.image)
+    """Accuracy, in every way asked for, of an encoder after experience `after`.
+
+    Args:
+      probes: by name.
+      ways: which of them, in which scope, on which share of the labels.
+      images: that were encoded.
+      features: of these images.
+      seed: of the run; all classifiers of a probing share one key.
+      after: the experience just learnt.
+    """
     key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), PROBE_KEY), after)
     records: list[Record] = []
-    for name, fit in experiment.probes.items():
-        predict = fit(key, train_x, images.train.label, val_x, images.val.label)
-        accuracy = task_accuracy(
-            predict(test_x),
-            images.test.label,
-            images.test.task,
-            n_tasks=len(experiment.bench.test),
+    for way in ways:
+        fit, share = probes[way.probe], images.shares[way.ratio]
+        accuracy = np.full(images.tasks, np.nan)
+        for tasks in SCOPES[way.scope](images.tasks, after):
+            accuracy[tasks] = on_tasks(fit, key, images, features, share, tasks)[tasks]
+        records += to_records(
+            accuracy, seed=seed, probe=way.label, after_experience=after
         )
-        records += to_records(accuracy, seed=seed, probe=name, after_experience=after)
+    return records
+
+
+def on_tasks(
+    fit: Fit,
+    key: Key,
+    images: Probing,
+    features: Features,
+    share: np.ndarray,
+    tasks: range,
+) -> np.ndarray:
+    """[t] accuracy of a classifier that knows `tasks` alone.
+
+    It is NaN for other tasks, and for all if no image of these has a label.
+
+    Args:
+      fit: the probe.
+      key: of the fit.
+      images: that were encoded.
+      features: of these images.
+      share: [m] positions of the training images that have a label.
+      tasks: whose images it is fitted, tuned and tested on.
+    """
+    train = share[np.isin(images.train.task[share], tasks)]
+    val, test = images.val.of(tasks), images.test.of(tasks)
+    label = images.train.label[train]
+    if not len(train) or not len(test):
+        return np.full(images.tasks, np.nan)
+    if (label == label[0]).all():  # one class: nothing to learn, every guess is it
+        predicted = np.full(len(test), label[0])
+    else:
+        x, val_x = features.train[train], features.val[val]
+        predict = fit(key, x, label, val_x, images.val.label[val])
+        predicted = predict(features.test[test])
+    return task_accuracy(
+        predicted, images.test.label[test], images.test.task[test], n_tasks=images.tasks
+    )
+
+
+def judge_constant(
+    probes: Mapping[str, Fit],
+    ways: Sequence[Variant],
+    images: Probing,
+    features: Features,
+    *,
+    seed: int,
+    after: Sequence[int],
+) -> list[Record]:
+    """As `judge` after each experience of `after`, of an encoder that never changes.
+
+    Only the scope `upto` is fitted each time, since its classes become more.
+    """
+    growing = [way for way in ways if way.scope == "upto"]
+    others = [way for way in ways if way.scope != "upto"]
+    once = judge(probes, others, images, features, seed=seed, after=0)
+    held = hold(once, experiences=1 + max(after))
+    records = [record for record in held if record.after_experience in after]
+    for experience in after:
+        records += judge(probes, growing, images, features, seed=seed, after=experience)
     return records

@@ -8,9 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm import tqdm
 
-from ocssl_jax import metrics
-from ocssl_jax.accuracy import to_matrix
-
 if TYPE_CHECKING:
     from ocssl_jax.train import Run
 
@@ -78,21 +75,26 @@ class Progress:
 
     def probed(self, run: "Run", experience: int) -> None:
         """Say what the encoder is worth after an experience."""
-        sizes = run.images.sizes if run.images else []
-        words = []
-        for probe in run.config.probe.names:
-            found = [
-                metrics.overall(
-                    to_matrix(run.records, seed=s, probe=probe, n_tasks=len(sizes)),
-                    sizes,
-                )[experience]
-                for s in run.config.seeds
-            ]
-            words.append(f"{probe} {np.mean(found):.2f} %")
+        words = [
+            f"{way.label} {_mean_accuracy(run, way.label, experience):.2f} %"
+            for way in run.ways
+        ]
         self.say(
             f"{run.config.strategy.name}: experience {experience + 1}"
-            f"/{len(sizes)}  {'  '.join(words)}"
+            f"/{len(run.experiment.bench.test)}  {'  '.join(words)}"
         )
+
+
+def _mean_accuracy(run: "Run", probe: str, experience: int) -> float:
+    """Over the test images that were probed, the mean of all seeds."""
+    sizes = run.images.sizes if run.images else []
+    rows = [
+        row
+        for row in run.records
+        if row.probe == probe and row.after_experience == experience
+    ]
+    weights = [sizes[row.task] for row in rows]
+    return float(np.average([row.accuracy for row in rows], weights=weights))
 
 
 def _left(run: "Run", first: int, began: float) -> str:

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from ocssl_jax.errors import UsageError, one_of
 
 # Fields that do not decide a run's results: they may change when it resumes.
-FREE = ("checkpoint", "log", "chunk", "stream.data_dir")
+FREE = ("checkpoint", "log", "chunk", "stream.data_dir", "probe.data_dir")
 
 Check = tuple[Callable[[Any], bool], str]
 POSITIVE: Check = (lambda x: x >= 1, "at least 1")
@@ -47,6 +47,7 @@ CHECKS: dict[str, Check] = {
     "probe.labels_per_class": COUNT,
     "probe.batch_size": (lambda x: 1 <= x <= 65536, "in [1, 65536]"),
     "probe.seed": SEED,
+    "probe.val_ratio": SHARE,
     "stream.seed": SEED,
     "checkpoint.every": POSITIVE,
     "checkpoint.keep": POSITIVE,
@@ -134,13 +135,68 @@ def validate(config: ConfigDict) -> None:
                 f"config.baselines must be other strategies than strategy.name, each "
                 f"once, got {tuple(config.baselines)!r}"
             )
+    validate_probe(config.probe)
     one_of("precision", config.precision, ("float32", "bfloat16"))
     one_of("augment.per", config.augment.per, ("sample", "batch"))
+
+
+def validate_probe(probe: ConfigDict) -> None:
+    """Check what the probes are asked for.
+
+    Raises:
+      UsageError: naming the field, its value and what is allowed.
+    """
+    for name in ("names", "scopes", "ratios"):
+        values = tuple(probe[name])
+        if len(set(values)) < len(values) or (name != "names" and not values):
+            raise UsageError(
+                f"config.probe.{name} must be "
+                f"{'' if name == 'names' else 'at least one, '}each once, got "
+                f"{values!r}"
+            )
+    ratios = tuple(probe.ratios)
+    if not all(type(r) in (int, float) and 0 < r <= 1 for r in ratios):
+        raise UsageError(
+            f"config.probe.ratios must be shares in (0, 1] such as 0.1,1, got "
+            f"{ratios!r}"
+        )
+    if probe.labels_per_class and ratios != (1,):
+        raise UsageError(
+            f"config.probe.ratios must be 1 with probe.labels_per_class "
+            f"{probe.labels_per_class}, got {ratios!r}: give the label budget once"
+        )
 
 
 def as_json(config: ConfigDict) -> dict[str, Any]:
     """The config as JSON holds it: tuples have become lists."""
     return json.loads(config.to_json_best_effort())
+
+
+def from_json(fields: Mapping[str, Any]) -> ConfigDict:
+    """The resolved config that `as_json` wrote, lists turned into tuples again.
+
+    No field of a config holds a list: whatever is one in JSON was a tuple.
+
+    Raises:
+      UsageError: if a field is missing or out of range.
+    """
+    try:
+        config = ConfigDict({name: _restored(value) for name, value in fields.items()})
+        validate(config)
+    except UsageError:
+        raise
+    except Exception as error:  # whatever a missing or mistyped field provokes
+        raise UsageError(f"the config cannot be read ({error})") from error
+    config.lock()
+    return config
+
+
+def _restored(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _restored(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return tuple(map(_restored, value))
+    return value
 
 
 def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -8,7 +8,7 @@ after the checkpoint of their experience, and their file is replaced in one go.
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
@@ -18,18 +18,18 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from ocssl_jax import accuracy, seeds, workdir
+from ocssl_jax import accuracy, encoders, scopes, seeds, workdir
 from ocssl_jax.build import Experiment, arrival
 from ocssl_jax.checkpoint import Checkpoints
 from ocssl_jax.clock import Clock
-from ocssl_jax.core import TrainState
+from ocssl_jax.core import TrainState, Variables
 from ocssl_jax.errors import (
     Interrupted,
     StorageError,
     TrainingError,
     UsageError,
 )
-from ocssl_jax.probing import Encoder, probe, probing
+from ocssl_jax.probing import Encoder, judge, probing
 from ocssl_jax.progress import Progress
 from ocssl_jax.writers import History
 
@@ -84,6 +84,7 @@ class Run:
         )
         self.encode = Encoder(experiment, batch_size=config.probe.batch_size)
         self.images = probing(experiment, config) if config.probe.names else None
+        self.ways = scopes.variants(config.probe)
         self.checkpoints = Checkpoints(
             folder / "checkpoints", keep=config.checkpoint.keep
         )
@@ -132,6 +133,11 @@ class Run:
     def _wanted(self, experience: int) -> bool:
         return (experience + 1) % self.config.probe.every == 0
 
+    def probed_after(self) -> list[int]:
+        """Experiences after which this run probes."""
+        last = max(self.ends.values())
+        return [e for e in self.ends.values() if self._wanted(e) or e == last]
+
     def arrivals(self, step: int) -> list[Any]:
         """Each seed's stream batch of `step`."""
         e = self.experiment
@@ -147,13 +153,13 @@ class Run:
         name = self.config.strategy.name
         with Progress(self, name) as progress:
             try:
-                self._probe_if_due(progress)
+                self._end_experience(progress, resumed=True)
                 while self.step < self.total:
                     self._chunk(progress)
                     if stop.asked or self._save_due():
                         self._save()
                     stop.check(f"after stream batch {self.step} of {self.total}")
-                    self._probe_if_due(progress)
+                    self._end_experience(progress)
                     stop.check(f"after stream batch {self.step} of {self.total}")
             except BaseException:
                 with suppress(StorageError):  # the error under way says more
@@ -232,39 +238,53 @@ class Run:
             "images_per_s": round(rate, 2),
         }
 
-    def _probe_if_due(self, progress: Progress) -> None:
-        """Probe the experience that ends here, unless that was done before a kill."""
+    def _end_experience(self, progress: Progress, *, resumed: bool = False) -> None:
+        """Keep and probe the encoders, if an experience ends here.
+
+        What was done before a kill is not done again.
+        """
         experience = self.ends.get(self.step)
-        if experience is None or self.images is None:
+        if experience is None:
             return
+        if self.config.checkpoint.encoders:
+            self._keep_encoders(experience, missing_only=resumed)
         done = any(r.after_experience == experience for r in self.records)
-        if done or not (self._wanted(experience) or self.step == self.total):
+        if self.images is None or done or experience not in self.probed_after():
             return
         progress.probing(self)
         with self.clock.part("probe_s"):
-            states = self.seeds.split(self.states)
-            self.records += self.probed(states, after=experience)
+            self.records += self._probed(experience)
         write_records(self.folder / "accuracy.csv", self.records)
         progress.probed(self, experience)
 
-    def probed(
-        self, states: Sequence[TrainState], *, after: int
-    ) -> list[accuracy.Record]:
+    def _keep_encoders(self, experience: int, *, missing_only: bool) -> None:
+        """Write every seed's encoder; one that is there may be of an older attempt."""
+        folder = encoders.after(self.folder, experience)
+        for seed, variables in self.encoders(self.seeds.split(self.states)):
+            path = encoders.file(folder, seed)
+            if not (missing_only and path.exists()):
+                encoders.save(path, variables)
+
+    def encoders(self, states: Sequence[TrainState]) -> Iterator[tuple[int, Variables]]:
+        """Each seed and its encoder, the one that is probed."""
+        encoder = self.experiment.learning.method.encoder
+        for seed, state in zip(self.config.seeds, states, strict=True):
+            yield seed, encoder(state.params["method"], state.model)
+
+    def _probed(self, experience: int) -> list[accuracy.Record]:
         """Accuracies of every seed's encoder."""
         assert self.images is not None
-        encoder = self.experiment.learning.method.encoder
-        return [
-            record
-            for seed, state in zip(self.config.seeds, states, strict=True)
-            for record in probe(
-                self.experiment,
-                self.encode,
+        records = []
+        for seed, variables in self.encoders(self.seeds.split(self.states)):
+            records += judge(
+                self.experiment.probes,
+                self.ways,
                 self.images,
-                encoder(state.params["method"], state.model),
+                self.encode.all(variables, self.images),
                 seed=seed,
-                after=after,
+                after=experience,
             )
-        ]
+        return records
 
 
 def write_records(path: Path, records: Sequence[accuracy.Record]) -> None:

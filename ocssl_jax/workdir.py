@@ -11,6 +11,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from ml_collections import ConfigDict
+
 from ocssl_jax import settings
 from ocssl_jax.errors import UsageError
 
@@ -85,6 +87,22 @@ def check(folder: Path, config: Mapping[str, Any]) -> None:
             f"{folder} holds a run with another config ({changed[0]}{more}); "
             f"choose another --workdir or repeat that run's command"
         )
+
+
+def config_of(folder: Path) -> ConfigDict:
+    """The resolved config of the run in `folder`, finished or not.
+
+    Raises:
+      UsageError: if there is no run, or its config cannot be read.
+    """
+    path = folder / "config.json"
+    if not path.is_file():
+        raise UsageError(f"{folder} is no run's workdir: it holds no config.json")
+    fields = read_json(path, needs="config")["config"]
+    try:
+        return settings.from_json(fields)
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from error
 
 
 def describe(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:

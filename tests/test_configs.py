@@ -66,6 +66,40 @@ def test_a_config_can_be_written_and_compared():
     assert settings.differences(config, again) == ["passes: 3 -> 7"]
 
 
+def test_scopes_are_known_ones():
+    config = default.get_config()
+    config.probe.scopes = ("joint", "nonesuch")
+    with pytest.raises(UsageError, match="one of joint, upto, separate, got 'nonesuch"):
+        build.check_names(config)
+
+
+def test_a_label_budget_is_given_once():
+    config = default.get_config()
+    config.probe.labels_per_class = 10
+    settings.resolve(config, {})
+    config.probe.ratios = (0.1, 1.0)
+    with pytest.raises(UsageError, match=r"probe.ratios must be 1 .*per_class 10"):
+        settings.resolve(config, {})
+
+
+@pytest.mark.parametrize(("name", "variant"), CASES)
+def test_a_config_comes_back_from_json(name, variant):
+    config = settings.resolve(load(name, variant), {})
+    again = settings.from_json(json.loads(json.dumps(settings.as_json(config))))
+    assert again.to_dict() == config.to_dict()  # a list is no tuple
+    assert again.is_locked
+
+
+def test_json_that_is_no_config_is_refused():
+    whole = settings.as_json(settings.resolve(default.get_config(), {}))
+    for broken in ([], {}, {"passes": 3}, whole | {"probe": 7}, whole | {"passes": 0}):
+        with pytest.raises(UsageError):
+            settings.from_json(broken)
+    del whole["probe"]["scopes"]
+    with pytest.raises(UsageError, match="scopes"):
+        settings.from_json(whole)
+
+
 def test_the_reference_overlay_yields_to_the_command_line():
     config = default.get_config()
     config.fidelity = "reference"
@@ -111,6 +145,14 @@ def test_a_number_out_of_range_is_named(name):
         ("seeds", (1, 1), "must differ"),
         ("seeds", (-1,), "integers in"),
         ("seeds", ("a",), "integers in"),
+        ("probe.names", ("knn", "knn"), "each once"),
+        ("probe.scopes", (), "at least one"),
+        ("probe.scopes", ("joint", "joint"), "each once"),
+        ("probe.ratios", (), "at least one"),
+        ("probe.ratios", (0.5, 0.5), "each once"),
+        ("probe.ratios", (0.5, 1.5), r"shares in \(0, 1\]"),
+        ("probe.ratios", (0.0,), r"shares in \(0, 1\]"),
+        ("probe.ratios", ("a",), r"shares in \(0, 1\]"),
         ("precision", "float16", "one of float32, bfloat16"),
         ("fidelity", "papers", "one of paper, reference"),
     ],
@@ -131,6 +173,7 @@ def test_other_wrong_values_are_named(name, value, words):
         ("strategy.name", "none, er, cla_e, climb"),
         ("optimizer.name", "sgd, adam"),
         ("optimizer.schedule", "constant, local_cycle"),
+        ("probe.dataset", "digits, cifar10"),
     ],
 )
 def test_an_unknown_name_is_answered_with_the_known_ones(name, words):

@@ -77,6 +77,29 @@ def test_more_experiences_than_tasks():
     assert m["forward_transfer"] == pytest.approx(5.0)
 
 
+def test_separate_probes_have_every_metric():
+    assert metrics.measure(A, IRREGULAR, scope="separate") == metrics.measure(
+        A, IRREGULAR
+    )
+
+
+def test_a_probe_over_the_tasks_so_far_has_no_forgetting():
+    ragged = np.where(np.tri(3, dtype=bool).T, A, NAN)  # tasks to come are unmeasured
+    m = metrics.measure(ragged, IRREGULAR, scope="upto")
+    assert m["CA_seen"] == pytest.approx((60 + 60 + 50) / 3)
+    assert m["FA"] == pytest.approx(61.0)
+    assert {k for k in m if not np.isnan(m[k])} == {"FA", "CA_seen"}
+    cut = metrics.measure(ragged[:, :2], IRREGULAR, scope="upto")
+    assert np.isnan(cut["FA"])  # a task is still to come
+    assert cut["CA_seen"] == pytest.approx((60 + 60) / 2)
+
+
+def test_another_data_set_is_no_task_of_the_stream():
+    m = metrics.measure([[30.0, 50.0, 40.0]], [7], scope="downstream")
+    assert (m["FA"], m["CA"]) == (pytest.approx(40.0), pytest.approx(40.0))
+    assert np.isnan([m["CA_seen"], m["forgetting"], m["forgetting_first"]]).all()
+
+
 def test_no_number_warns(recwarn):
     metrics.measure([[NAN, NAN], [NAN, 3.0]], [1, 1])
     assert not recwarn.list

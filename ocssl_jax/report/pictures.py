@@ -12,6 +12,7 @@ from ocssl_jax.report import style
 from ocssl_jax.report.table import NAMES
 
 STAIRS = "above the line: tasks seen so far, below it: tasks still to come"
+MOST_PANELS = 3  # side by side
 MOST_NUMBERS = 12  # with more tasks a matrix is read by its colours
 
 
@@ -47,27 +48,34 @@ def accuracy_picture(
       baselines: records by name, drawn dashed where they share a probe with the run.
     """
     probes = probe_names(records)
-    width = 2.6 + 3.6 * len(probes) if len(probes) > 1 else 7.5
-    with style.figure(path, width=width, height=3.9) as figure:
-        panels = figure.subplots(1, len(probes), sharey=True, squeeze=False)[0]
+    columns = min(len(probes), MOST_PANELS)
+    lines = -(-len(probes) // columns)
+    width = 2.6 + 3.6 * columns if columns > 1 else 7.5
+    with style.figure(path, width=width, height=3.9 * lines) as figure:
+        grid = figure.subplots(lines, columns, sharey=True, squeeze=False)
+        panels = list(grid.flat)[: len(probes)]
+        for axes in list(grid.flat)[len(probes) :]:
+            axes.set_visible(False)
         for axes, probe in zip(panels, probes, strict=True):
             found = matrices(records, probe, len(sizes))
             joint = [metrics.overall(m, sizes) for m in found]
             _line(axes, joint, "all classes", style.COLOURS[0])
-            if found.shape[2] > 1:
+            if found.shape[2] > 1 and len(sizes) > 1:
                 so_far = [metrics.seen(m) for m in found]
                 _line(axes, so_far, "tasks seen so far", style.COLOURS[1])
             for name, rows in baselines.items():
                 if probe in probe_names(rows):
                     known = matrices(rows, probe, len(sizes))
                     _baseline(axes, NAMES.get(name, name), known, sizes)
-            seeds = f", mean ± std of {len(found)} seeds" if len(found) > 1 else ""
+            comma = ", " if lines == 1 else "\n"  # the names of many are long
+            seeds = f"{comma}mean ± std of {len(found)} seeds" if len(found) > 1 else ""
             axes.set_title(f"{probe} probe{seeds}")
             axes.set_xlabel("experiences learnt")
             style.whole_numbers(axes.xaxis)
         _baseline_dashes(panels)
-        panels[0].set_ylabel("test accuracy (%)")
-        style.legend_right(panels[-1])
+        for axes in panels[::columns]:
+            axes.set_ylabel("test accuracy (%)")
+        style.legend_right(grid[0, -1])
 
 
 def _line(axes: Any, curves: Sequence[np.ndarray], label: str, colour: str) -> None:

@@ -1,0 +1,80 @@
+"""Encoders as files: one safetensors a seed, tensors named by their path in the module.
+
+With `checkpoint.encoders` a run keeps those of every experience, in
+`encoders/after_<experience>/seed_<seed>.safetensors`, to be probed at any later time.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from safetensors import numpy as safetensors
+
+from ocssl_jax.core import Variables
+from ocssl_jax.errors import UsageError
+from ocssl_jax.workdir import write_bytes
+
+FOLDER, FINAL = "encoders", "encoder"  # of every experience; of the finished run
+COLLECTIONS = ("params", "batch_stats")
+
+
+def named(tree: Mapping[str, Any], prefix: str) -> dict[str, np.ndarray]:
+    """Leaves of nested dicts as arrays named by their path, `prefix.a.b`."""
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="."): np.asarray(leaf)
+        for path, leaf in jax.tree_util.tree_leaves_with_path({prefix: tree})
+    }
+
+
+def save(path: Path, variables: Variables) -> None:
+    """Write an encoder in one go: tensors `params.*` and `batch_stats.*`."""
+    parts = (named(variables[name], name) for name in COLLECTIONS)
+    tensors = {name: leaf for part in parts for name, leaf in part.items()}
+    write_bytes(path, safetensors.save(tensors))
+
+
+def load(path: Path) -> Variables:
+    """The encoder that `save` wrote.
+
+    Raises:
+      UsageError: if the file is damaged or gone.
+    """
+    try:
+        tensors = safetensors.load(path.read_bytes())
+    except Exception as error:  # whatever a damaged header provokes
+        raise UsageError(f"{path} is no whole encoder; delete it") from error
+    variables: Variables = {name: {} for name in COLLECTIONS}
+    for name, tensor in tensors.items():
+        *groups, last = name.split(".")
+        node = variables
+        for group in groups:
+            node = node.setdefault(group, {})
+        node[last] = tensor
+    return variables
+
+
+def file(folder: Path, seed: int) -> Path:
+    """Where the encoder of a seed lies in `folder`."""
+    return folder / f"seed_{seed}.safetensors"
+
+
+def after(workdir: Path, experience: int) -> Path:
+    """The folder of the encoders of an experience."""
+    return workdir / FOLDER / f"after_{experience}"
+
+
+def found(workdir: Path, seeds: Sequence[int], *, last: int) -> dict[int, Path]:
+    """Experience -> folder of its encoders, where there is one of every seed.
+
+    Args:
+      workdir: of the run, which may be under way.
+      seeds: of the run.
+      last: experience of the stream's end; a finished run has its encoders in any case.
+    """
+    folders = {experience: after(workdir, experience) for experience in range(last + 1)}
+    whole = lambda folder: all(file(folder, seed).is_file() for seed in seeds)
+    if not whole(folders[last]):
+        folders[last] = workdir / FINAL
+    return {number: folder for number, folder in folders.items() if whole(folder)}
