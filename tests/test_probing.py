@@ -189,7 +189,7 @@ def test_an_encoder_that_never_changes_is_judged_once_but_for_growing_tasks():
     assert sorted(found) == sorted(expected)
 
 
-# --- shares of the labels ------------------------------------------------------------
+# --- shares of the labels ---
 
 
 def probe_config(**fields):
@@ -253,7 +253,7 @@ def test_only_labelled_images_are_gathered(tmp_path):
     assert len(whole.train.label) == sum(map(len, small.bench.train))
 
 
-# --- what is probed ------------------------------------------------------------------
+# --- what is probed ---
 
 
 def digits(tmp_path, **fields):
@@ -341,7 +341,7 @@ def test_what_cannot_be_probed_is_refused_before_anything_runs(tmp_path, fields,
         build(digits(tmp_path, **fields))
 
 
-# --- another data set ----------------------------------------------------------------
+# --- another data set ---
 
 
 def pictures(folder, *, size=(12, 10), classes=3, each=20, labelled=True):

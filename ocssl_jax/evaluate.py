@@ -1,0 +1,90 @@
+"""Probe the saved encoders of a run again, now or whenever there is time for it.
+
+  python -m ocssl_jax.evaluate runs/climb --probe knn
+  python -m ocssl_jax.evaluate runs/climb --scope separate --ratio 0.05,0.1,0.5,1
+
+Every experience's encoders are judged where the run kept them
+(--config.checkpoint.encoders=True), the final ones where it has finished; of a run
+under way those that it has by now. Results go to WORKDIR/evaluation/; repeat a command
+to go on where it was interrupted.
+
+Exit code: 0 done, or stopped and saved; 2 wrong input; 1 disk failed.
+"""
+
+import argparse
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The command line; what is not given stays None, which means: as in the run."""
+    parser = argparse.ArgumentParser(
+        "ocssl_jax.evaluate",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("workdir", metavar="WORKDIR", type=Path)
+    add = parser.add_argument
+    add("--probe", type=listed(str), help="linear, ridge, knn (default: the run's own)")
+    add("--scope", type=listed(str), help="joint, upto, separate (the run's own)")
+    add("--ratio", type=listed(float), help="shares of the labels, in (0, 1]")
+    add("--labels_per_class", type=int, metavar="N", help="labels of a class; 0: all")
+    add("--dataset", metavar="NAME", help="judge on that data set, not the stream's")
+    add("--dataset_dir", metavar="DIR", help="where it lies (beside the stream's)")
+    add("--data_dir", metavar="DIR", help="where the stream's lies, if it was moved")
+    return parser.parse_args(arguments)
+
+
+def fields(given: argparse.Namespace) -> dict[str, Any]:
+    """The config's fields that a command line sets."""
+    asked = {
+        "probe.names": given.probe,
+        "probe.scopes": given.scope,
+        "probe.ratios": given.ratio,
+        "probe.labels_per_class": given.labels_per_class,
+        "probe.dataset": given.dataset,
+        "probe.data_dir": given.dataset_dir,
+        "stream.data_dir": given.data_dir,
+    }
+    return {name: value for name, value in asked.items() if value is not None}
+
+
+def listed(kind: Callable[[str], Any]) -> Callable[[str], tuple[Any, ...]]:
+    """A reader of `a,b`."""
+
+    def read(text: str) -> tuple[Any, ...]:
+        return tuple(kind(part.strip()) for part in text.split(",") if part.strip())
+
+    read.__name__ = f"list of {kind.__name__}"  # for argparse's complaint
+    return read
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; returns its exit code."""
+    given = parse(arguments)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # until somebody listens
+    # Imported here, for --help and wrong flags to be answered at once.
+    from ocssl_jax import evaluation
+    from ocssl_jax.errors import Interrupted, UsageError
+
+    try:
+        print(evaluation.evaluate(given.workdir, fields(given)))
+    except UsageError as error:
+        print(f"evaluate: {error}", file=sys.stderr)
+        return 2
+    except Interrupted as error:
+        print(f"{error}; repeat the command to go on")
+    except KeyboardInterrupt:
+        print("stopped before anything was judged; repeat the command to go on")
+    except OSError as error:
+        why = f"{error.strerror or error}: {error.filename or given.workdir}"
+        print(f"evaluate: {why}; what was saved before is kept", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

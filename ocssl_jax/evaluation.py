@@ -1,0 +1,154 @@
+"""Probing long after training: the encoders that a run saved, judged once more.
+
+Nothing of the run is changed, and probes have keys of their own, so the same settings
+give the very rows that the run's own probes gave.
+"""
+
+import json
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from ocssl_jax import accuracy, encoders, scopes, settings, workdir
+from ocssl_jax.build import Experiment, build
+from ocssl_jax.errors import UsageError
+from ocssl_jax.probing import Encoder, judge, probing
+from ocssl_jax.report.table import table
+from ocssl_jax.train import Stop, write_records
+
+DEFERRED = ("linear",)  # probes of a run that had none
+FOLDER = "evaluation"
+
+
+def evaluate(folder: Path, asked: Mapping[str, Any]) -> str:
+    """Judge what has not been judged yet; the table of the results.
+
+    Args:
+      folder: workdir of a run, finished or not.
+      asked: fields of the config that are to differ from the run's.
+
+    Raises:
+      UsageError: before anything is written, if the folder is no run or holds no
+        encoder, or what is asked for is not possible.
+      Interrupted: after a SIGTERM or SIGINT, everything saved.
+    """
+    config = asked_for(workdir.config_of(folder), asked)
+    experiment = build(config)
+    last = int(experiment.schedules[0].experience[-1])
+    saved = encoders.found(folder, config.seeds, last=last)
+    if not saved:
+        raise UsageError(
+            f"{folder} holds no saved encoder: let a run finish, or keep the encoders "
+            f"of every experience with --config.checkpoint.encoders=True"
+        )
+    place = folder / FOLDER / name_of(config.probe)
+    with workdir.held(place), Stop() as stop:
+        records, sizes = judged(experiment, config, saved, place, stop)
+        summary = {
+            "strategy": config.strategy.name,
+            "method": config.method.name,
+            "dataset": config.probe.dataset or config.stream.dataset,
+            "seeds": list(config.seeds),
+            "fidelity": config.fidelity,
+            "experiences": sorted(saved),
+            "finished": last in saved,
+            **scopes.judged(records, scopes.variants(config.probe), sizes),
+        }
+        text = json.dumps(summary, indent=1)
+        workdir.write(place / "summary.json", text + "\n")
+    return results(summary, place)
+
+
+def asked_for(config: ConfigDict, asked: Mapping[str, Any]) -> ConfigDict:
+    """The run's config with what is asked for in its place.
+
+    A label budget replaces the run's, whether that is a share or a number; a data set
+    is looked for where the stream's lies, unless another folder is named.
+
+    Raises:
+      UsageError: if a field is out of range.
+    """
+    config.probe.names = config.probe.names or DEFERRED
+    if "probe.ratios" in asked:
+        config.probe.labels_per_class = 0
+    if "probe.labels_per_class" in asked:
+        config.probe.ratios = (1.0,)
+    if "probe.dataset" in asked:
+        config.probe.data_dir = ""
+    for name, value in asked.items():
+        settings.put(config, name, value)
+    if not config.probe.names:
+        raise UsageError("--probe needs at least one name, such as linear,ridge,knn")
+    settings.validate(config)
+    return config
+
+
+def name_of(probe: ConfigDict) -> str:
+    """A folder name that tells which settings gave what lies in it.
+
+    Whatever else decides a result is in the run's config, which never changes.
+    """
+    parts = ["+".join(probe.names)]
+    if tuple(probe.scopes) != ("joint",):
+        parts.append("+".join(probe.scopes))
+    if tuple(probe.ratios) != (1,):
+        parts.append("+".join(str(float(ratio)) for ratio in probe.ratios))
+    if probe.labels_per_class:
+        parts.append(f"{probe.labels_per_class}-labels")
+    if probe.dataset:
+        parts.append(f"on-{probe.dataset}")
+    if probe.dataset == "folder":  # which one, the name does not say
+        path = Path(probe.data_dir).expanduser().absolute()
+        parts[-1] += f"-{zlib.crc32(str(path).encode()):08x}"
+    return "_".join(parts)
+
+
+def judged(
+    experiment: Experiment,
+    config: ConfigDict,
+    saved: Mapping[int, Path],
+    place: Path,
+    stop: Stop,
+) -> tuple[Sequence[accuracy.Record], list[int]]:
+    """Rows of `accuracy.csv`, written after each encoder, and the tasks' test sizes."""
+    path = place / "accuracy.csv"
+    records = accuracy.read(path) if path.exists() else []
+    done = {(row.after_experience, row.seed) for row in records}
+    images, ways = probing(experiment, config), scopes.variants(config.probe)
+    encode = Encoder(experiment, batch_size=config.probe.batch_size)
+    for after, folder in saved.items():
+        for seed in config.seeds:
+            if (after, seed) in done:
+                continue
+            variables = encoders.load(encoders.file(folder, seed))
+            records += judge(
+                experiment.probes,
+                ways,
+                images,
+                encode.all(variables, images),
+                seed=seed,
+                after=after,
+            )
+            write_records(path, records)
+            print(f"judged experience {after + 1}, seed {seed}", flush=True)
+            stop.check(f"after experience {after + 1}, seed {seed}")
+    return records, images.sizes
+
+
+def results(summary: Mapping[str, Any], place: Path) -> str:
+    """What a person reads in the terminal."""
+    count, seeds = len(summary["experiences"]), len(summary["seeds"])
+    rows = [
+        (f"{summary['strategy']}, {name}", values)
+        for name, values in summary["probes"].items()
+    ]
+    return (
+        f"{summary['dataset']}, encoders after {count} "
+        f"experience{'s' if count > 1 else ''}"
+        f"{'' if summary['finished'] else ' of an unfinished run'}, percent, "
+        f"mean ± std over {seeds} seed{'s' if seeds > 1 else ''}\n"
+        f"{table(rows)}\nresults: {place}"
+    )
