@@ -8,7 +8,8 @@ Every experience's encoders are judged where the run kept them
 under way those that it has by now. Results go to WORKDIR/evaluation/; repeat a command
 to go on where it was interrupted.
 
-Exit code: 0 done, or stopped and saved; 2 wrong input; 1 disk failed.
+Exit code: 0 done, or stopped and saved; 2 wrong input; 1 an encoder that is not
+finite, or the disk failed.
 """
 
 import argparse
@@ -65,10 +66,9 @@ def listed(kind: Callable[[str], Any]) -> Callable[[str], tuple[Any, ...]]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
     given = parse(arguments)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # until somebody listens
     # Imported here, for --help and wrong flags to be answered at once.
     from ocssl_jax import evaluation
-    from ocssl_jax.errors import Interrupted, UsageError
+    from ocssl_jax.errors import Interrupted, TrainingError, UsageError
 
     try:
         print(evaluation.evaluate(given.workdir, fields(given)))
@@ -79,6 +79,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{error}; repeat the command to go on")
     except KeyboardInterrupt:
         print("stopped before anything was judged; repeat the command to go on")
+    except TrainingError as error:
+        print(f"evaluate: {error}", file=sys.stderr)
+        return 1
     except OSError as error:
         why = f"{error.strerror or error}: {error.filename or given.workdir}"
         print(f"evaluate: {why}; what was saved before is kept", file=sys.stderr)
@@ -87,4 +90,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # until somebody listens
     sys.exit(main())

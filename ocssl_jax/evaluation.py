@@ -17,7 +17,8 @@ from ocssl_jax.build import Experiment, build
 from ocssl_jax.errors import UsageError
 from ocssl_jax.probing import Encoder, judge, probing
 from ocssl_jax.report.table import table
-from ocssl_jax.train import Stop, write_records
+from ocssl_jax.stop import Stop
+from ocssl_jax.train import write_records
 
 DEFERRED = ("linear",)  # probes of a run that had none
 FOLDER = "evaluation"
@@ -34,6 +35,7 @@ def evaluate(folder: Path, asked: Mapping[str, Any]) -> str:
       UsageError: before anything is written, if the folder is no run or holds no
         encoder, or what is asked for is not possible.
       Interrupted: after a SIGTERM or SIGINT, everything saved.
+      TrainingError: if an encoder is not finite.
     """
     config = asked_for(workdir.config_of(folder), asked)
     experiment = build(config)
@@ -100,7 +102,7 @@ def name_of(probe: ConfigDict) -> str:
         parts.append(f"{probe.labels_per_class}-labels")
     if probe.dataset:
         parts.append(f"on-{probe.dataset}")
-    if probe.dataset == "folder":  # which one, the name does not say
+    if probe.dataset and probe.data_dir:  # two folders of pictures have one name
         path = Path(probe.data_dir).expanduser().absolute()
         parts[-1] += f"-{zlib.crc32(str(path).encode()):08x}"
     return "_".join(parts)

@@ -20,7 +20,8 @@ from ocssl_jax.probing import judge_constant
 from ocssl_jax.report.memory_sheet import sheet_of
 from ocssl_jax.report.table import NAMES, table
 from ocssl_jax.report.write import write_report
-from ocssl_jax.train import Run, Stop, write_records
+from ocssl_jax.stop import Stop
+from ocssl_jax.train import Run, write_records
 
 Records = Sequence[accuracy.Record]
 

@@ -16,7 +16,8 @@ from ocssl_jax.accuracy import Record, hold, task_accuracy, to_records
 from ocssl_jax.build import Experiment
 from ocssl_jax.core import Key, Variables
 from ocssl_jax.data import Benchmark
-from ocssl_jax.probes import Fit, subset
+from ocssl_jax.errors import TrainingError
+from ocssl_jax.probes import Fit, Predict, subset
 from ocssl_jax.scopes import SCOPES, Variant
 
 PROBE_KEY = 0x70726F62  # folded into a seed's key: apart from training's
@@ -151,31 +152,39 @@ def judge(
       features: of these images.
       seed: of the run; all classifiers of a probing share one key.
       after: the experience just learnt.
+
+    Raises:
+      TrainingError: if features are not finite. The parameters may be: large ones
+        overflow within the network.
     """
+    if not all(np.isfinite(x).all() for x in features):
+        raise TrainingError(
+            f"the encoder's features are not finite after experience {after}, seed "
+            f"{seed}. A smaller optimizer.learning_rate often helps."
+        )
     key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), PROBE_KEY), after)
     records: list[Record] = []
     for way in ways:
         fit, share = probes[way.probe], images.shares[way.ratio]
         accuracy = np.full(images.tasks, np.nan)
         for tasks in SCOPES[way.scope](images.tasks, after):
-            accuracy[tasks] = on_tasks(fit, key, images, features, share, tasks)[tasks]
+            if predict := fitted(fit, key, images, features, share, tasks):
+                accuracy[tasks] = right(predict, images.test, features.test, tasks)
         records += to_records(
             accuracy, seed=seed, probe=way.label, after_experience=after
         )
     return records
 
 
-def on_tasks(
+def fitted(
     fit: Fit,
     key: Key,
     images: Probing,
     features: Features,
     share: np.ndarray,
     tasks: range,
-) -> np.ndarray:
-    """[t] accuracy of a classifier that knows `tasks` alone.
-
-    It is NaN for other tasks, and for all if no image of these has a label.
+) -> Predict | None:
+    """A classifier that knows `tasks` alone; None if no image of these has a label.
 
     Args:
       fit: the probe.
@@ -183,21 +192,34 @@ def on_tasks(
       images: that were encoded.
       features: of these images.
       share: [m] positions of the training images that have a label.
-      tasks: whose images it is fitted, tuned and tested on.
+      tasks: whose images it is fitted and tuned on.
     """
-    train = share[np.isin(images.train.task[share], tasks)]
-    val, test = images.val.of(tasks), images.test.of(tasks)
+    train, val = share[np.isin(images.train.task[share], tasks)], images.val.of(tasks)
     label = images.train.label[train]
-    if not len(train) or not len(test):
-        return np.full(images.tasks, np.nan)
-    if (label == label[0]).all():  # one class: nothing to learn, every guess is it
-        predicted = np.full(len(test), label[0])
-    else:
-        x, val_x = features.train[train], features.val[val]
-        predict = fit(key, x, label, val_x, images.val.label[val])
-        predicted = predict(features.test[test])
+    if not len(label):
+        return None
+    if (label == label[0]).all():  # there is nothing to learn, and probes refuse it
+        return lambda x: np.full(len(x), label[0])
+    x, val_x = features.train[train], features.val[val]
+    return fit(key, x, label, val_x, images.val.label[val])
+
+
+def right(predict: Predict, split: Split, x: np.ndarray, tasks: range) -> np.ndarray:
+    """[len(tasks)] percentage of right predictions in each of `tasks`.
+
+    Args:
+      predict: a fitted classifier.
+      split: images.
+      x: [m f] features of them.
+      tasks: consecutive ones; NaN for one without images.
+    """
+    rows = split.of(tasks)
+    predicted = predict(x[rows]) if len(rows) else np.zeros(0, np.int32)
     return task_accuracy(
-        predicted, images.test.label[test], images.test.task[test], n_tasks=images.tasks
+        predicted,
+        split.label[rows],
+        split.task[rows] - tasks.start,
+        n_tasks=len(tasks),
     )
 
 

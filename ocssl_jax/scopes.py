@@ -77,7 +77,7 @@ def check(config: ConfigDict, bench: Benchmark) -> None:
             "config.probe.scopes must be joint with probe.dataset, whose images belong "
             f"to no task of the stream, got {tuple(probe.scopes)!r}"
         )
-    if sum(map(len, bench.classes)) < 2:
+    if len(set().union(*bench.classes)) < 2:
         raise UsageError("a probe needs at least 2 classes; see config.stream.classes")
     if "separate" in probe.scopes and max(map(len, bench.classes)) < 2:
         raise UsageError(

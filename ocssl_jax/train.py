@@ -5,13 +5,10 @@ chunk decides what a kill may cost: the log is written, then the checkpoint; pro
 after the checkpoint of their experience, and their file is replaced in one go.
 """
 
-import signal
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import jax
@@ -23,49 +20,13 @@ from ocssl_jax.build import Experiment, arrival
 from ocssl_jax.checkpoint import Checkpoints
 from ocssl_jax.clock import Clock
 from ocssl_jax.core import TrainState, Variables
-from ocssl_jax.errors import (
-    Interrupted,
-    StorageError,
-    TrainingError,
-    UsageError,
-)
+from ocssl_jax.errors import StorageError, TrainingError, UsageError
 from ocssl_jax.probing import Encoder, judge, probing
 from ocssl_jax.progress import Progress
+from ocssl_jax.stop import Stop
 from ocssl_jax.writers import History
 
 CHUNK = 50  # stream batches between host syncs on an accelerator
-
-
-class Stop:
-    """Remembers SIGTERM and SIGINT, so that the run can save before it goes."""
-
-    asked = False
-
-    def __enter__(self) -> "Stop":
-        """Listen, instead of dying at once."""
-        kinds = (signal.SIGTERM, signal.SIGINT)
-        self._before = {kind: signal.signal(kind, self._ask) for kind in kinds}
-        return self
-
-    def _ask(self, kind: int, frame: FrameType | None) -> None:
-        del kind, frame
-        if not self.asked:
-            print("stopping as soon as everything is saved", file=sys.stderr)
-        self.asked = True
-
-    def check(self, where: str) -> None:
-        """End the run here if it was asked to stop; call it where all is saved.
-
-        Raises:
-          Interrupted: saying where.
-        """
-        if self.asked:
-            raise Interrupted(f"stopped {where}")
-
-    def __exit__(self, *_: object) -> None:
-        """Listen no more."""
-        for kind, handler in self._before.items():
-            signal.signal(kind, handler)
 
 
 class Run:

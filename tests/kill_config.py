@@ -25,5 +25,6 @@ def get_config() -> ConfigDict:
     config.probe.linear.epochs = 20
     config.probe.linear.batch_size = 64
     config.checkpoint.every = 3
+    config.checkpoint.encoders = True
     config.log.every = 1
     return config

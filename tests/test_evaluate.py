@@ -17,7 +17,7 @@ from ocssl_jax import encoders, evaluate, experiment, settings
 from ocssl_jax.errors import Interrupted, UsageError
 from ocssl_jax.evaluation import asked_for, name_of
 from ocssl_jax.probing import Encoder
-from ocssl_jax.train import Stop
+from ocssl_jax.stop import Stop
 
 ROOT = Path(__file__).parents[1]
 CSV = "accuracy.csv"

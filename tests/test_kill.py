@@ -163,8 +163,12 @@ def test_killed_runs_end_with_the_same_bits(place, undisturbed):
         json.loads((w / "summary.json").read_text()) for w in (workdir, undisturbed)
     )
     assert ours["metrics"] == theirs["metrics"]
-    tensors = "encoder/seed_0.safetensors"
-    assert (workdir / tensors).read_bytes() == (undisturbed / tensors).read_bytes()
+    tensors = [p.relative_to(undisturbed) for p in undisturbed.rglob("*.safetensors")]
+    assert len(tensors) == 2 * (
+        3 + 1
+    )  # seeds; after each experience, and the final one
+    for name in tensors:
+        assert (workdir / name).read_bytes() == (undisturbed / name).read_bytes()
 
 
 @pytest.mark.timeout(600)

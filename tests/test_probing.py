@@ -10,7 +10,7 @@ from PIL import Image
 from ocssl_jax import data, scopes, settings
 from ocssl_jax.accuracy import Record
 from ocssl_jax.build import build
-from ocssl_jax.errors import UsageError
+from ocssl_jax.errors import TrainingError, UsageError
 from ocssl_jax.probes import linear, ridge
 from ocssl_jax.probing import (
     Features,
@@ -187,6 +187,31 @@ def test_an_encoder_that_never_changes_is_judged_once_but_for_growing_tasks():
             {"nearest": nearest()}, ways, images, features, seed=0, after=after
         )
     assert sorted(found) == sorted(expected)
+
+
+def test_a_task_without_labels_or_test_images_is_left_out():
+    images, features = made()
+    none = images._replace(
+        shares={1.0: np.flatnonzero(images.train.task != 1)},
+        test=Split(*(field[images.test.task != 2] for field in images.test)),
+    )
+    kept = features.test[images.test.task != 2]
+    records = judge(
+        {"nearest": nearest()},
+        [way("separate")],
+        none,
+        features._replace(test=kept),
+        seed=0,
+        after=0,
+    )
+    assert [(r.task, r.accuracy) for r in records] == [(0, 100.0)]
+
+
+def test_features_that_are_not_finite_are_told_in_words():
+    images, features = made()
+    features.val[3] = np.inf
+    with pytest.raises(TrainingError, match="not finite after experience 1, seed 7"):
+        judge({"nearest": nearest()}, [way()], images, features, seed=7, after=1)
 
 
 # --- shares of the labels ---

@@ -16,7 +16,8 @@ from ocssl_jax.build import build
 from ocssl_jax.checkpoint import Checkpoints
 from ocssl_jax.errors import Interrupted, TrainingError, UsageError
 from ocssl_jax.probing import Encoder
-from ocssl_jax.train import Run, Stop
+from ocssl_jax.stop import Stop
+from ocssl_jax.train import Run
 
 
 @pytest.fixture(scope="module")
