@@ -17,12 +17,20 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
+
+
+class Parser(argparse.ArgumentParser):
+    """Complains in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Leave with what is wrong; --help tells the rest."""
+        self.exit(2, f"evaluate: {message}; see --help\n")
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line; what is not given stays None, which means: as in the run."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         "ocssl_jax.evaluate",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -59,7 +67,7 @@ def listed(kind: Callable[[str], Any]) -> Callable[[str], tuple[Any, ...]]:
     def read(text: str) -> tuple[Any, ...]:
         return tuple(kind(part.strip()) for part in text.split(",") if part.strip())
 
-    read.__name__ = f"list of {kind.__name__}"  # for argparse's complaint
+    read.__name__ = f"comma-separated {kind.__name__}"  # for argparse's complaint
     return read
 
 

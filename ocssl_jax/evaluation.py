@@ -67,8 +67,8 @@ def evaluate(folder: Path, asked: Mapping[str, Any]) -> str:
 def asked_for(config: ConfigDict, asked: Mapping[str, Any]) -> ConfigDict:
     """The run's config with what is asked for in its place.
 
-    A label budget replaces the run's, whether that is a share or a number; a data set
-    is looked for where the stream's lies, unless another folder is named.
+    A label budget replaces the run's, whether that is a share or a number. A data set
+    is one task, hence joint, and lies beside the stream's unless a folder is named.
 
     Raises:
       UsageError: if a field is out of range.
@@ -80,6 +80,8 @@ def asked_for(config: ConfigDict, asked: Mapping[str, Any]) -> ConfigDict:
         config.probe.ratios = (1.0,)
     if "probe.dataset" in asked:
         config.probe.data_dir = ""
+    if asked.get("probe.dataset"):
+        config.probe.scopes = ("joint",)
     for name, value in asked.items():
         settings.put(config, name, value)
     if not config.probe.names:

@@ -238,8 +238,9 @@ def test_only_what_is_whole_counts_as_done(copy, run, capsys):
 
 
 def test_a_label_budget_and_another_data_set(copy, run, data_dir):
-    args = [str(copy), "--scope=joint", "--probe=ridge"]
-    assert evaluate.main([*args, "--labels_per_class=5"]) == 0
+    args = [str(copy), "--probe=ridge"]
+    budget = ["--labels_per_class=5", "--scope=joint"]
+    assert evaluate.main([*args, *budget]) == 0
     assert evaluate.main([*args, "--ratio=1", "--dataset=digits"]) == 0
     found = {p.name for p in (copy / "evaluation").iterdir()}
     assert found == {"ridge_5-labels", "ridge_on-digits"}
@@ -337,14 +338,30 @@ def test_what_is_no_run_is_refused(copy, tmp_path, capsys):
         (["--ratio=0.1", "--labels_per_class=3"], "give the label budget once"),
         (["--labels_per_class=-1"], "0 or more"),
         (["--dataset=svhnn"], "digits, cifar10"),
-        (["--dataset=digits"], "must be joint"),
-        (["--dataset=cifar10", "--scope=joint"], "ocssl_jax.data.prepare cifar10"),
+        (["--dataset=digits", "--scope=upto"], "must be joint"),
+        (["--dataset=cifar10"], "ocssl_jax.data.prepare cifar10"),
     ],
     ids=str,
 )
 def test_wrong_input_gets_one_line_and_writes_nothing(copy, capsys, args, words):
     assert words in refused([copy, *args], capsys)
     assert not (copy / "evaluation").exists()
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        ([], "WORKDIR"),
+        (["run", "--ratio=half"], "float value: 'half'"),
+        (["run", "--prob=knn,", "--nonesuch"], "--nonesuch"),
+    ],
+    ids=str,
+)
+def test_a_wrong_command_line_gets_one_line(capsys, args, words):
+    with pytest.raises(SystemExit) as end:
+        evaluate.main(args)
+    told = capsys.readouterr().err
+    assert end.value.code == 2 and told.count("\n") == 1 and words in told
 
 
 def test_a_damaged_encoder_is_named(copy, capsys):
@@ -378,7 +395,7 @@ def test_folders_of_evaluations_have_names_of_their_own(data_dir):
         {"probe.ratios": (0.1,)},
         {"probe.ratios": (0.1, 1.0)},
         {"probe.labels_per_class": 7},
-        {"probe.dataset": "mnist", "probe.scopes": ("joint",)},
+        {"probe.dataset": "mnist"},
         {"probe.dataset": "folder", "probe.data_dir": "a"},
         {"probe.dataset": "folder", "probe.data_dir": "b"},
     ]
