@@ -184,6 +184,9 @@ def backbone_of(config: ConfigDict, *, image_size: int) -> nn.Module:
         image_size=image_size,
         dtype=jnp.dtype(config.precision),
         width=config.backbone.width,
+        depth=config.backbone.depth,
+        stem=config.backbone.stem,
+        pool=config.backbone.pool,
     )
 
 

@@ -13,6 +13,12 @@ Init = Callable[[Key, Array], tuple[Params, Model]]
 Forward = Callable[..., Features]
 
 
+def architecture(backbone: Any) -> nn.Module:
+    """The Linen module behind a backbone that may start from given weights."""
+    module: nn.Module = getattr(backbone, "module", backbone)
+    return module
+
+
 def network(backbone: nn.Module, projector: nn.Module) -> tuple[Init, Forward]:
     """Functions `init` and `forward` of the two modules, one after the other.
 
@@ -30,7 +36,7 @@ def network(backbone: nn.Module, projector: nn.Module) -> tuple[Init, Forward]:
         ):
             variables = module.init(k, x, train=False)
             x = module.apply(variables, x, train=False)
-            params[name] = variables["params"]
+            params[name] = variables.get("params", {})
             model[name] = variables.get("batch_stats", {})
         return params, model
 
