@@ -50,7 +50,7 @@ def stream() -> ConfigDict:
 
 
 def backbone() -> ConfigDict:
-    """The network that is trained."""
+    """The network that is trained, and where its weights start."""
     return ConfigDict(
         {
             "name": "resnet18",
@@ -58,6 +58,7 @@ def backbone() -> ConfigDict:
             "depth": 0,  # of a ViT: blocks; 0: the name's own
             "stem": "auto",  # of a ResNet: auto | small | large; auto: by image size
             "pool": "cls",  # of a ViT: cls | mean of all tokens
+            "pretrained": "",  # a .safetensors file to start from; '': random weights
         }
     )
 

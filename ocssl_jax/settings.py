@@ -138,6 +138,11 @@ def validate(config: ConfigDict) -> None:
                 f"config.baselines must be other strategies than strategy.name, each "
                 f"once, got {tuple(config.baselines)!r}"
             )
+    if config.backbone.pretrained and "random" in config.baselines:
+        raise UsageError(
+            "config.baselines: 'random' probes the first weights, and with "
+            "backbone.pretrained these are not random; leave it out"
+        )
     one_of("precision", config.precision, ("float32", "bfloat16"))
     one_of("augment.per", config.augment.per, ("sample", "batch"))
 

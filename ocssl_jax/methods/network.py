@@ -24,7 +24,8 @@ def network(backbone: nn.Module, projector: nn.Module) -> tuple[Init, Forward]:
 
     `params` and `model` are dicts with the parts `encoder` and `projector`; `model`
     holds the parts' running BN statistics (empty where a part has none). `head_mask`
-    is the projector's mask where it sees fewer rows than the encoder.
+    is the projector's mask where it sees fewer rows than the encoder. The backbone may
+    be anything with a module's `init` and `apply`, such as `pretrained.Pretrained`.
     """
     parts = {"encoder": backbone, "projector": projector}
 
