@@ -218,6 +218,18 @@ def test_the_learner_and_its_teacher_start_from_the_file(learning_from_file):
     chex.assert_trees_all_equal(encoder, variables["params"])
 
 
+def test_mae_starts_its_vit_from_an_export(tmp_path):
+    fields = {"method__name": "mae", "strategy__name": "none"}
+    fresh = jax.jit(tiny_learning(**fields).init)
+    first, path = next(stream(1)), tmp_path / "seed_0.safetensors"
+    start = fresh(jax.random.key(0), first).params["method"]
+    save_file(named(start["encoder"], "params"), path)
+    loaded = jax.jit(tiny_learning(**fields, backbone__pretrained=str(path)).init)
+    params = loaded(jax.random.key(1), first).params["method"]
+    chex.assert_trees_all_equal(params["encoder"], start["encoder"])
+    assert not np.array_equal(*(p["decoder"]["mask_token"] for p in (start, params)))
+
+
 def without(tensors, *names):
     return {name: x for name, x in tensors.items() if name not in names}
 
