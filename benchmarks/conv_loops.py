@@ -23,7 +23,15 @@ PASSES = 3
 
 def network(name, images, side):
     """Variables, inputs [n side side 3], the step and the forward pass."""
-    module = make_backbone(name, image_size=side, dtype="float32", width=0)
+    module = make_backbone(
+        name,
+        image_size=side,
+        dtype="float32",
+        width=0,
+        depth=0,
+        stem="auto",
+        pool="cls",
+    )
     x = jax.random.normal(jax.random.key(0), (images, side, side, 3))
     mask = jnp.ones(images, bool)
     variables = module.init(jax.random.key(1), x[:1], train=False)

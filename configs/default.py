@@ -19,7 +19,7 @@ def get_config() -> ConfigDict:
     config.chunk = 0  # stream batches between host syncs; 0: 1 on a CPU, 50 elsewhere
     config.stream = stream()
     config.augment = ConfigDict({"name": "simclr", "per": "sample"})  # sample | batch
-    config.backbone = ConfigDict({"name": "resnet18", "width": 0})  # 0: the name's own
+    config.backbone = backbone()
     config.method = method()
     config.strategy = strategy()
     config.optimizer = optimizer()
@@ -49,6 +49,20 @@ def stream() -> ConfigDict:
     )
 
 
+def backbone() -> ConfigDict:
+    """The network that is trained, and where its weights start."""
+    return ConfigDict(
+        {
+            "name": "resnet18",
+            "width": 0,  # channels of the first layer; 0: the name's own
+            "depth": 0,  # of a ViT: blocks; 0: the name's own
+            "stem": "auto",  # of a ResNet: auto | small | large; auto: by image size
+            "pool": "cls",  # of a ViT: cls | mean of all tokens
+            "pretrained": "",  # a .safetensors file to start from; '': random weights
+        }
+    )
+
+
 def method() -> ConfigDict:
     """The self-supervised objective."""
     return ConfigDict(
@@ -56,6 +70,11 @@ def method() -> ConfigDict:
             "name": "simclr",
             "projection": 2048,  # width of the projector's output
             "simclr": {"temperature": 0.5},
+            "mae": {  # needs backbone.name=vit_tiny
+                "mask_ratio": 0.75,  # of the patches, in (0, 1)
+                "decoder_layers": 4,
+                "decoder_heads": 3,  # must divide the width of the ViT
+            },
         }
     )
 

@@ -15,6 +15,7 @@ from ocssl_jax.downstream import downstream
 from ocssl_jax.errors import UsageError, one_of
 from ocssl_jax.methods import METHODS
 from ocssl_jax.optim import OPTIMIZERS, SCHEDULES, Optimizer, make_optimizer
+from ocssl_jax.pretrained import Pretrained, pretrained
 from ocssl_jax.probes import PROBES, Fit
 from ocssl_jax.step import Init, Step, make_step
 from ocssl_jax.strategies import STRATEGIES, Strategy
@@ -86,7 +87,8 @@ def make_learning(
     size, channels = shape[0], shape[-1]
     prepare = normalizer(mean, std)
     backbone = backbone_of(config, image_size=size)
-    method, strategy = make_method(config, backbone), make_strategy(config)
+    started = starting(config, backbone, shape=shape)
+    method, strategy = make_method(config, started), make_strategy(config)
     augment = made(
         make_augment,
         "augment",
@@ -188,10 +190,25 @@ def backbone_of(config: ConfigDict, *, image_size: int) -> nn.Module:
         image_size=image_size,
         dtype=jnp.dtype(config.precision),
         width=config.backbone.width,
+        depth=config.backbone.depth,
+        stem=config.backbone.stem,
+        pool=config.backbone.pool,
     )
 
 
-def make_method(config: ConfigDict, backbone: nn.Module) -> Method:
+def starting(
+    config: ConfigDict, backbone: nn.Module, *, shape: tuple[int, ...]
+) -> nn.Module | Pretrained:
+    """The backbone for images of `shape` (h, w, c) with the config's first weights.
+
+    Raises:
+      UsageError: if these are in a file that cannot be used.
+    """
+    path = config.backbone.pretrained
+    return pretrained(path, backbone, shape=shape) if path else backbone
+
+
+def make_method(config: ConfigDict, backbone: nn.Module | Pretrained) -> Method:
     """The config's SSL objective on `backbone`."""
     name = config.method.name
     settings = wired(

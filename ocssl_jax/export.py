@@ -32,6 +32,9 @@ def export(
     about = {
         "backbone": config.backbone.name,
         "width": config.backbone.width,
+        "depth": config.backbone.depth,
+        "stem": config.backbone.stem,
+        "pool": config.backbone.pool,
         "image_size": height,
         "input": [height, width, channels],
         "pixels": "uint8 / 255, minus mean, over std; channels last",

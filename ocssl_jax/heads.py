@@ -13,7 +13,7 @@ from ocssl_jax.backbones.linear import Linear
 from ocssl_jax.backbones.norm import BatchNorm, visible
 from ocssl_jax.core import Array
 
-__all__ = ["Aligner", "Linear", "Predictor", "Projector"]
+__all__ = ["Aligner", "Identity", "Linear", "Predictor", "Projector"]
 
 
 class Projector(nn.Module):
@@ -71,3 +71,13 @@ class Predictor(nn.Module):
 
 class Aligner(Predictor):
     """The predictor's shape, from the student's space to the teacher's (CLA)."""
+
+
+class Identity(nn.Module):
+    """No head: the projections of a method without a projector are its features."""
+
+    @nn.compact
+    def __call__(self, x: Array, *, train: bool, mask: Array | None = None) -> Array:
+        """[n f] -> [n f]; masked rows are 0."""
+        del train
+        return visible(x, mask)

@@ -33,7 +33,11 @@ CHECKS: dict[str, Check] = {
     "stream.batch_size": POSITIVE,
     "stream.limit": COUNT,
     "backbone.width": COUNT,
+    "backbone.depth": COUNT,
     "method.projection": POSITIVE,
+    "method.mae.mask_ratio": (lambda x: 0 < x < 1, "in (0, 1)"),
+    "method.mae.decoder_layers": POSITIVE,
+    "method.mae.decoder_heads": POSITIVE,
     "strategy.replay_size": POSITIVE,
     "strategy.memory_size": POSITIVE,
     "strategy.feature_decay": (lambda x: 0 <= x <= 1, "in [0, 1]"),
@@ -136,6 +140,11 @@ def validate(config: ConfigDict) -> None:
                 f"once, got {tuple(config.baselines)!r}"
             )
     validate_probe(config.probe)
+    if config.backbone.pretrained and "random" in config.baselines:
+        raise UsageError(
+            "config.baselines: 'random' probes the first weights, and with "
+            "backbone.pretrained these are not random; leave it out"
+        )
     one_of("precision", config.precision, ("float32", "bfloat16"))
     one_of("augment.per", config.augment.per, ("sample", "batch"))
 

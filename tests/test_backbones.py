@@ -24,8 +24,16 @@ def quick_compilation():
 SMALL = ("resnet18", "resnet50", "resnet9", "convnet", "mlp")  # one of each kind
 
 
-def build(name, side=8, width=3, dtype="float32"):
-    return make_backbone(name, image_size=side, dtype=dtype, width=width)
+def build(name, side=8, width=3, dtype="float32", depth=0, stem="auto", pool="cls"):
+    return make_backbone(
+        name,
+        image_size=side,
+        dtype=dtype,
+        width=width,
+        depth=depth,
+        stem=stem,
+        pool=pool,
+    )
 
 
 def tiny(kind, dtype="float32"):
@@ -33,6 +41,8 @@ def tiny(kind, dtype="float32"):
     if kind in ("resnet18", "resnet50"):
         bottleneck = kind == "resnet50"
         return ResNet((1, 1, 0, 0), bottleneck, 2, True, jnp.dtype(dtype))
+    if kind == "vit_tiny":
+        return build(kind, 8, 12, dtype, depth=2)
     return build(kind, 8, 2, dtype)
 
 
@@ -96,6 +106,7 @@ FEATURES = {
     "wide_resnet9": 1024,
     "convnet": 128,
     "mlp": 64,
+    "vit_tiny": 192,
 }
 
 
@@ -121,6 +132,14 @@ def test_spatial_sizes_of_both_resnet_stems():
     large = activations(build("resnet18", 224), 224)
     assert large["stem_conv"][1] == 112
     assert [large[f"stage{s}_block2"][1] for s in (1, 2, 3, 4)] == [56, 28, 14, 7]
+
+
+def test_the_stem_follows_the_image_unless_asked_for():
+    kernel = lambda **asked: activations(build("resnet18", **asked), asked["side"])
+    assert kernel(side=16, stem="large")["stem_conv"][1] == 8
+    assert kernel(side=64, stem="small")["stem_conv"][1] == 64
+    assert build("resnet18", 32) == build("resnet18", 32, stem="small")
+    assert build("resnet18", 33) == build("resnet18", 33, stem="large")
 
 
 def test_spatial_sizes_of_convnet_and_resnet9():
@@ -209,7 +228,7 @@ def test_resnet_takes_the_global_mean():
     np.testing.assert_allclose(y, last.mean((1, 2)), rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", [*SMALL, "vit_tiny"])
 def test_masked_rows_do_not_exist(name):
     """Features, gradients and statistics equal those of the real rows alone."""
     module = tiny(name)
@@ -241,7 +260,7 @@ def test_masked_rows_do_not_exist(name):
     chex.assert_trees_all_equal(same, (dp, (e, new)))
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", [*SMALL, "vit_tiny"])
 def test_bfloat16_is_close_and_parameters_stay_float32(name):
     x = jax.random.normal(jax.random.key(1), (4, 8, 8, 1))
     narrow, wide = tiny(name, "bfloat16"), tiny(name, "float32")
@@ -281,5 +300,11 @@ def test_bad_requests_say_what_is_allowed():
         build("resnet18", 0)
     with pytest.raises(ValueError, match="width >= 0"):
         build("resnet18", 8, -1)
+    with pytest.raises(ValueError, match="depth >= 0"):
+        build("vit_tiny", 8, 12, depth=-1)
+    with pytest.raises(ValueError, match="stem must be one of auto, small, large"):
+        build("mlp", stem="medium")
+    with pytest.raises(ValueError, match="pool must be one of cls, mean"):
+        build("mlp", pool="max")
     with pytest.raises(ValueError, match="8x8 or more"):
         shapes("resnet9", 4, 2)

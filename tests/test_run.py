@@ -119,6 +119,9 @@ def test_the_exported_encoder_is_the_final_one(finished, data_dir):
         image_size=about["image_size"],
         dtype="float32",
         width=about["width"],
+        depth=about["depth"],
+        stem=about["stem"],
+        pool=about["pool"],
     )
     done = build(config)
     images = done.dataset.test_image[:20]

@@ -15,14 +15,17 @@ from ocssl_jax.core import Stream, TrainState
 
 SHAPE = (8, 8, 1)
 BATCH = 4
+NETWORKS = {"mae": {"name": "vit_tiny", "width": 12, "depth": 1}}  # of a method
 
 
 def tiny_config(**fields: Any) -> ConfigDict:
     """The default config made small; `fields` are dotted names with __ for dots."""
     config = default.get_config()
     config.passes = 2
-    config.backbone.update({"name": "mlp", "width": 16})
+    own = NETWORKS.get(fields.get("method__name", ""), {"name": "mlp", "width": 16})
+    config.backbone.update(own)
     config.method.projection = 12
+    config.method.mae.decoder_layers = 1
     config.stream.batch_size = BATCH
     config.strategy.update({"replay_size": 6, "memory_size": 24, "align_hidden": 8})
     config.strategy.climb.centroid_memory.update(

@@ -5,6 +5,7 @@ returns features [n f] float32. To add one: a file here and a line in `BACKBONES
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -14,20 +15,52 @@ from ocssl_jax.backbones.convnet import ConvNet
 from ocssl_jax.backbones.mlp import Mlp
 from ocssl_jax.backbones.resnet import ResNet
 from ocssl_jax.backbones.resnet9 import ResNet9
-
-Factory = Callable[[int, int, DTypeLike], nn.Module]  # (image side, width, dtype)
+from ocssl_jax.backbones.vit import POOLS, vit_tiny
 
 SMALL_IMAGE = 32  # up to this side a ResNet starts without pooling
+STEMS = ("auto", "small", "large")
+
+
+class Wanted(NamedTuple):
+    """What a network is asked to be; each kind reads what concerns it."""
+
+    image_size: int
+    width: int
+    depth: int
+    stem: str
+    pool: str
+    dtype: DTypeLike
+
+
+Factory = Callable[[Wanted], nn.Module]
 
 
 def _resnet(blocks: tuple[int, int, int, int], *, bottleneck: bool) -> Factory:
-    return lambda side, width, dtype: ResNet(
-        blocks, bottleneck, width, side <= SMALL_IMAGE, dtype
-    )
+    def make(wanted: Wanted) -> nn.Module:
+        fits_small = wanted.stem == "auto" and wanted.image_size <= SMALL_IMAGE
+        small = wanted.stem == "small" or fits_small
+        return ResNet(blocks, bottleneck, wanted.width, small, wanted.dtype)
+
+    return make
 
 
 def _any_size(network: Callable[[int, DTypeLike], nn.Module]) -> Factory:
-    return lambda side, width, dtype: network(width, dtype)
+    return lambda wanted: network(wanted.width, wanted.dtype)
+
+
+def _vit_tiny(wanted: Wanted) -> nn.Module:
+    return vit_tiny(
+        image_size=wanted.image_size,
+        width=wanted.width,
+        depth=wanted.depth,
+        pool=wanted.pool,
+        dtype=wanted.dtype,
+    )
+
+
+def _one_of(what: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ValueError(f"{what} must be one of {', '.join(allowed)}, got {value!r}")
 
 
 _RESNET18 = _resnet((2, 2, 2, 2), bottleneck=False)
@@ -44,19 +77,32 @@ BACKBONES: dict[str, tuple[Factory, int]] = {
     "wide_resnet9": (_any_size(ResNet9), 128),
     "convnet": (_any_size(ConvNet), 32),
     "mlp": (_any_size(Mlp), 64),
+    "vit_tiny": (_vit_tiny, 192),
 }
 
 
 def make_backbone(
-    name: str, *, image_size: int, dtype: DTypeLike, width: int
+    name: str,
+    *,
+    image_size: int,
+    dtype: DTypeLike,
+    width: int,
+    depth: int,
+    stem: str,
+    pool: str,
 ) -> nn.Module:
     """Builds a network.
 
     Args:
       name: a key of `BACKBONES`.
-      image_size: side of the images in pixels; decides the stem of the ResNets.
+      image_size: side of the images in pixels; decides the stem of the ResNets and the
+        patches of the ViT.
       dtype: of the computation, float32 or bfloat16; parameters are always float32.
       width: channels of the first layer; 0 means the width that the name stands for.
+      depth: of a ViT, its blocks; 0 means the depth that the name stands for.
+      stem: of a ResNet, 'small' (3x3, no pooling), 'large' (7x7, pooling) or 'auto',
+        which is small for images of at most 32 pixels.
+      pool: of a ViT, what its features are: 'cls' or 'mean'.
 
     Returns:
       A Linen module, images [n h w c] float32 -> features [n f] float32.
@@ -67,10 +113,13 @@ def make_backbone(
     if name not in BACKBONES:
         known = ", ".join(sorted(BACKBONES))
         raise ValueError(f"unknown backbone {name!r}; choose one of {known}")
-    if image_size < 1 or width < 0:
+    if image_size < 1 or width < 0 or depth < 0:
         raise ValueError(
-            "a backbone needs image_size >= 1 and width >= 0 (0 = the network's own), "
-            f"got image_size={image_size}, width={width}"
+            "a backbone needs image_size >= 1, width >= 0 and depth >= 0 (0 = the "
+            f"network's own), got image_size={image_size}, width={width}, depth={depth}"
         )
+    _one_of("stem", stem, STEMS)
+    _one_of("pool", pool, POOLS)
     factory, own_width = BACKBONES[name]
-    return factory(image_size, width or own_width, jnp.dtype(dtype))
+    dtype = jnp.dtype(dtype)
+    return factory(Wanted(image_size, width or own_width, depth, stem, pool, dtype))

@@ -41,7 +41,7 @@ class Linear(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        """[n f] -> [n d] in `dtype`."""
+        """[... f] -> [... d] in `dtype`."""
         init = uniform_fan_in(x.shape[-1])
         shape = (x.shape[-1], self.features)
         kernel = self.param("kernel", init, shape, jnp.float32)
@@ -49,4 +49,4 @@ class Linear(nn.Module):
         if not self.use_bias:
             return y
         bias = self.param("bias", init, (self.features,), jnp.float32)
-        return y + bias.astype(self.dtype)[None, :]
+        return y + bias.astype(self.dtype).reshape((1,) * (y.ndim - 1) + (-1,))

@@ -8,6 +8,7 @@ failing that, in `config.method`; `dtype` is that of the computation.
 from collections.abc import Callable
 
 from ocssl_jax.core import Method
+from ocssl_jax.methods.mae import mae
 from ocssl_jax.methods.simclr import simclr
 
-METHODS: dict[str, Callable[..., Method]] = {"simclr": simclr}
+METHODS: dict[str, Callable[..., Method]] = {"mae": mae, "simclr": simclr}

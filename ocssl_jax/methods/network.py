@@ -13,12 +13,19 @@ Init = Callable[[Key, Array], tuple[Params, Model]]
 Forward = Callable[..., Features]
 
 
+def architecture(backbone: Any) -> nn.Module:
+    """The Linen module behind a backbone that may start from given weights."""
+    module: nn.Module = getattr(backbone, "module", backbone)
+    return module
+
+
 def network(backbone: nn.Module, projector: nn.Module) -> tuple[Init, Forward]:
     """Functions `init` and `forward` of the two modules, one after the other.
 
     `params` and `model` are dicts with the parts `encoder` and `projector`; `model`
     holds the parts' running BN statistics (empty where a part has none). `head_mask`
-    is the projector's mask where it sees fewer rows than the encoder.
+    is the projector's mask where it sees fewer rows than the encoder. The backbone may
+    be anything with a module's `init` and `apply`, such as `pretrained.Pretrained`.
     """
     parts = {"encoder": backbone, "projector": projector}
 
@@ -30,7 +37,7 @@ def network(backbone: nn.Module, projector: nn.Module) -> tuple[Init, Forward]:
         ):
             variables = module.init(k, x, train=False)
             x = module.apply(variables, x, train=False)
-            params[name] = variables["params"]
+            params[name] = variables.get("params", {})
             model[name] = variables.get("batch_stats", {})
         return params, model
 
