@@ -23,6 +23,8 @@ def tiny_config(**fields: Any) -> ConfigDict:
     config.passes = 2
     config.backbone.update({"name": "mlp", "width": 16})
     config.method.projection = 12
+    for name in ("simsiam", "byol"):
+        config.method[name].prediction_hidden = 8
     config.stream.batch_size = BATCH
     config.strategy.update({"replay_size": 6, "memory_size": 24, "align_hidden": 8})
     config.strategy.climb.centroid_memory.update(
