@@ -75,6 +75,23 @@ def method() -> ConfigDict:
                 "decoder_layers": 4,
                 "decoder_heads": 3,  # must divide the width of the ViT
             },
+            "simsiam": {"prediction_hidden": 512},  # width inside the predictor
+            "byol": {
+                "prediction_hidden": 512,
+                "momentum": 0.99,  # of the slow copy, in [0, 1]
+                "probe_momentum_encoder": True,  # probe and save the slow encoder
+            },
+            # The next two look at projections without a norm, which plain SGD at 0.1
+            # lets grow out of hand: their papers train with optimizer.name=lars.
+            "barlow_twins": {
+                "off_diagonal": 0.005,  # lambda
+                "scale": 0.1,  # of the whole loss
+            },
+            "vicreg": {
+                "invariance": 25.0,  # lambda
+                "variance": 25.0,  # mu
+                "covariance": 1.0,  # nu
+            },
         }
     )
 
@@ -131,10 +148,11 @@ def optimizer() -> ConfigDict:
     """How the parameters move."""
     return ConfigDict(
         {
-            "name": "sgd",  # sgd | adam
+            "name": "sgd",  # sgd | adam | lars
             "learning_rate": 0.1,  # the peak, where the schedule has one
             "momentum": 0.9,
             "weight_decay": 1e-4,
+            "trust_coefficient": 0.005,  # lars: eta, a step's size over its layer's
             "schedule": "constant",  # constant | local_cycle: one cycle a stream batch
             "rise": 0.5,  # local_cycle: fraction of the passes before the peak
             "divisor": 10.0,  # local_cycle: peak over first learning rate

@@ -246,7 +246,8 @@ def optimizer_of(config: ConfigDict) -> Optimizer:
         rise=o.rise,
         divisor=o.divisor,
     )
-    return make_optimizer(o.name, schedule=schedule, weight_decay=o.weight_decay)
+    settings = wired(OPTIMIZERS[o.name], "optimizer", o)
+    return make_optimizer(o.name, schedule=schedule, **settings)
 
 
 def arrival(dataset: data.Dataset, schedule: data.Schedule, step: int) -> Stream:

@@ -21,7 +21,8 @@ class Projector(nn.Module):
 
     Attributes:
       features: outputs d.
-      final_norm: ends with a batch norm without scale; Barlow Twins goes without it.
+      final_norm: ends with a batch norm without scale; Barlow Twins and VICReg, whose
+        losses look at each dimension's spread, go without it.
       dtype: of the computation; parameters, statistics and outputs are float32.
     """
 

@@ -1,10 +1,16 @@
 """Objectives as pure functions on arrays, each per row and respecting a row mask."""
 
+from collections.abc import Callable
+
 import chex
 import jax
 import jax.numpy as jnp
 
+from ocssl_jax.backbones.norm import EPSILON as NORM_EPSILON
+from ocssl_jax.backbones.norm import moments, visible
 from ocssl_jax.core import Array
+
+Distance = Callable[[Array, Array, Array], Array]  # (p [n d], target, mask) -> [n]
 
 EPSILON = 1e-12  # inside the root: a zero vector keeps a zero, finite gradient
 
@@ -51,3 +57,123 @@ def nt_xent(z1: Array, z2: Array, mask: Array, *, temperature: float) -> Array:
     log_z = jax.nn.logsumexp(jnp.where(other, similarity, -1e9), axis=-1)
     terms = log_z - jnp.tile(positive, 2)
     return jnp.where(mask, (terms[:n] + terms[n:]) / 2, 0.0)
+
+
+def negative_cosine(prediction: Array, target: Array, mask: Array) -> Array:
+    """Rows [n] of -cos(`prediction`, `target`), both [n d]; masked rows are 0."""
+    _check_pair(prediction, target, mask)
+    return -cosine(visible(prediction, mask), visible(target, mask))
+
+
+def normalized_square(prediction: Array, target: Array, mask: Array) -> Array:
+    """Square distance [n] between rows [n d] of length 1, 2 - 2 cos; masked ones 0."""
+    return visible(2.0 + 2.0 * negative_cosine(prediction, target, mask), mask)
+
+
+def mean_square(prediction: Array, target: Array, mask: Array) -> Array:
+    """Mean over d of the square difference of rows [n d]; masked rows are 0."""
+    _check_pair(prediction, target, mask)
+    return jnp.mean(jnp.square(visible(prediction - target, mask)), axis=-1)
+
+
+def swapped(distance: Distance, prediction: Array, target: Array, mask: Array) -> Array:
+    """Each view predicts the other: the sum of both distances, targets held constant.
+
+    Args:
+      distance: per row, of a prediction [n d] to a target [n d].
+      prediction: [2 n d] of the two views.
+      target: [2 n d] of the two views; no gradient flows into it.
+      mask: [n] bool, the rows that take part.
+
+    Returns:
+      [n] distance(p1, t2) + distance(p2, t1).
+    """
+    chex.assert_equal_shape([prediction, target])
+    chex.assert_axis_dimension(prediction, 0, 2)
+    target = jax.lax.stop_gradient(target)
+    first = distance(prediction[0], target[1], mask)
+    return first + distance(prediction[1], target[0], mask)
+
+
+def barlow_twins(
+    z1: Array, z2: Array, mask: Array, *, off_diagonal: float, scale: float
+) -> Array:
+    """Cross-correlation of two views against the identity (Zbontar et al. 2021, eq. 1).
+
+    Args:
+      z1: [n d] projections of the first view.
+      z2: [n d] projections of the second view.
+      mask: [n] bool, the rows that statistics are over.
+      off_diagonal: the paper's lambda.
+      scale: of the whole loss.
+
+    Returns:
+      [n] the batch's loss in every real row, 0 in masked ones. Fewer than two rows have
+      no correlation: it counts as 0, and so does its gradient.
+    """
+    _check_pair(z1, z2, mask)
+    rows = jnp.maximum(jnp.sum(mask, dtype=jnp.float32), 1.0)
+    s1, s2 = _standardised(z1, mask), _standardised(z2, mask)
+    correlation = jnp.matmul(s1.T, s2, precision="highest") / rows  # [d d]
+    diagonal = jnp.eye(z1.shape[1], dtype=bool)
+    terms = jnp.square(correlation - diagonal.astype(jnp.float32))
+    loss = scale * jnp.sum(jnp.where(diagonal, 1.0, off_diagonal) * terms)
+    return jnp.where(mask, loss, 0.0)
+
+
+def vicreg(
+    z1: Array,
+    z2: Array,
+    mask: Array,
+    *,
+    invariance: float,
+    variance: float,
+    covariance: float,
+) -> Array:
+    """Variance, invariance and covariance of two views (Bardes et al. 2022, eq. 6).
+
+    Two terms are as CaSSLe has them, where text and the authors' code differ: the
+    invariance is a mean over dimensions (a sum in equation 5, a mean in the code), the
+    hinges of both views are added (so equation 6; the code halves them).
+
+    Args:
+      z1: [n d] projections of the first view.
+      z2: [n d] projections of the second view.
+      mask: [n] bool, the rows that take part.
+      invariance: the paper's lambda, of the views' distance.
+      variance: the paper's mu, of both views' hinge on the standard deviations.
+      covariance: the paper's nu, of both views' covariances.
+
+    Returns:
+      [n] each row's own invariance and, in every real row, the batch's other terms;
+      masked rows are 0. Fewer than two rows have no variance: it counts as 0, and so
+      does its gradient.
+    """
+    own = invariance * mean_square(z1, z2, mask)
+    (hinge1, off1), (hinge2, off2) = _spread(z1, mask), _spread(z2, mask)
+    shared = variance * (hinge1 + hinge2) + covariance * (off1 + off2)
+    return own + jnp.where(mask, shared, 0.0)
+
+
+def _check_pair(x: Array, y: Array, mask: Array) -> None:
+    """Both [n d], with a mask [n]."""
+    chex.assert_equal_shape([x, y])
+    chex.assert_shape(mask, (x.shape[0],))
+
+
+def _standardised(z: Array, mask: Array) -> Array:
+    """`z` [n d] with mean 0 and variance 1 over the real rows; masked rows are 0."""
+    mean, var, _ = moments(z, mask)
+    return visible(z - mean, mask) * jax.lax.rsqrt(var + NORM_EPSILON)
+
+
+def _spread(z: Array, mask: Array) -> tuple[Array, Array]:
+    """VICReg's variance and covariance terms [] of one view [n d] (eq. 1 to 4)."""
+    mean, _, count = moments(z, mask)
+    centred = visible(z - mean, mask)
+    products = jnp.matmul(centred.T, centred, precision="highest")
+    matrix = products / jnp.maximum(count - 1.0, 1.0)  # [d d]
+    deviation = jnp.sqrt(jnp.diagonal(matrix) + 1e-4)
+    diagonal = jnp.eye(z.shape[1], dtype=bool)
+    off = jnp.sum(jnp.where(diagonal, 0.0, jnp.square(matrix))) / z.shape[1]
+    return jnp.mean(jax.nn.relu(1.0 - deviation)), off

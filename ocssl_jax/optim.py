@@ -84,25 +84,62 @@ def local_cycle(
 SCHEDULES = {"constant": constant, "local_cycle": local_cycle}
 
 
-def sgd(momentum: Array, weight_decay: float) -> optax.GradientTransformation:
+def sgd(
+    rate: Array, momentum: Array, *, weight_decay: float
+) -> optax.GradientTransformation:
     """SGD with heavy-ball momentum and L2 on every parameter, as torch's."""
+    del rate
     return optax.chain(
         optax.add_decayed_weights(weight_decay), optax.trace(decay=momentum)
     )
 
 
-def adam(momentum: Array, weight_decay: float) -> optax.GradientTransformation:
+def adam(
+    rate: Array, momentum: Array, *, weight_decay: float
+) -> optax.GradientTransformation:
     """Adam with L2 added to the gradient (not AdamW), as torch's `Adam`."""
+    del rate
     return optax.chain(
         optax.add_decayed_weights(weight_decay), optax.scale_by_adam(b1=momentum)
     )
 
 
-OPTIMIZERS = {"sgd": sgd, "adam": adam}
+def lars(
+    rate: Array, momentum: Array, *, weight_decay: float, trust_coefficient: float
+) -> optax.GradientTransformation:
+    """LARS (You et al. 2017) as SSL code bases wrap it around Nesterov's SGD.
+
+    g <- q (g + weight_decay p),   q = min(q', rate) / rate,
+    q' = trust_coefficient |p| / (|g| + weight_decay |p| + 1e-8)
+
+    for each array of parameters: its step is as long as its own size allows, but never
+    longer than SGD's. Vectors (biases, scales of norms) and arrays of which p or g is 0
+    keep their gradient and do not decay. `optax.lars` lacks the bound, divides by
+    |g + weight_decay p| and keeps the learning rate in the momentum.
+    """
+
+    def scaled(g: Array, p: Array) -> Array:
+        if p.ndim == 1:
+            return g
+        size, slope = jnp.linalg.norm(p.ravel()), jnp.linalg.norm(g.ravel())
+        own = trust_coefficient * size / (slope + weight_decay * size + 1e-8)
+        q = jnp.minimum(own / rate, 1.0)
+        return jnp.where((size > 0) & (slope > 0), q * (g + weight_decay * p), g)
+
+    trust = optax.stateless(lambda grads, params: jax.tree.map(scaled, grads, params))
+    return optax.chain(trust, optax.trace(decay=momentum, nesterov=True))
 
 
-def make_optimizer(name: str, *, schedule: Schedule, weight_decay: float) -> Optimizer:
-    """Optimizer `name` under `schedule`.
+# name -> (rate, momentum of the pass, *, settings) -> direction, rate yet to be applied
+OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
+    "sgd": sgd,
+    "adam": adam,
+    "lars": lars,
+}
+
+
+def make_optimizer(name: str, *, schedule: Schedule, **settings: float) -> Optimizer:
+    """Optimizer `name` under `schedule`, with the `settings` that it takes.
 
     The learning rate is applied outside the momentum buffer, as torch does, and the
     buffer is carried from one stream batch to the next.
@@ -110,7 +147,7 @@ def make_optimizer(name: str, *, schedule: Schedule, weight_decay: float) -> Opt
     rates, momenta = jnp.asarray(schedule.learning_rate), jnp.asarray(schedule.momentum)
 
     def transform(i: Array | int) -> optax.GradientTransformation:
-        return OPTIMIZERS[name](momenta[i], weight_decay)
+        return OPTIMIZERS[name](rates[i], momenta[i], **settings)
 
     def update(
         grads: Params, opt_state: Any, params: Params, i: Array

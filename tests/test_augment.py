@@ -242,6 +242,7 @@ def plain(drawn):
         ("simclr", 8, 3, "batch"),
         ("simclr", 65, 3, "sample"),  # blurred, and a wider range of crops
         ("common", 8, 3, "sample"),
+        ("simsiam", 8, 3, "sample"),
         ("common", 8, 1, "sample"),
     ],
 )
@@ -273,6 +274,7 @@ def test_views_equal_the_oracles(name, size, channels, per):
         ("simclr", 65, 0.08, (0.6, 0.6, 0.6, 0.2), True),
         ("common", 64, 0.2, (0.4, 0.4, 0.2, 0.1), False),
         ("common", 65, 0.2, (0.4, 0.4, 0.2, 0.1), False),
+        ("simsiam", 65, 0.2, (0.4, 0.4, 0.4, 0.1), False),
     ],
 )
 def test_sets_draw_what_the_references_draw(name, size, smallest, strength, blurs):
@@ -445,7 +447,7 @@ def test_normalizer_is_the_base_transform():
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"name": "simsiam"}, "simclr, common, glyphs, none"),
+        ({"name": "mirror"}, "simclr, common, simsiam, glyphs, none"),
         ({"per": "image"}, "sample, batch"),
         ({"channels": 4}, "1 or 3"),
         ({"channels": 1}, "3 entries for 1 channel"),

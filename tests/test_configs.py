@@ -169,9 +169,9 @@ def test_other_wrong_values_are_named(name, value, words):
     [
         ("stream.dataset", "digits, cifar10"),
         ("backbone.name", "resnet18"),
-        ("method.name", "simclr"),
+        ("method.name", "simclr, simsiam, byol, barlow_twins, vicreg"),
         ("strategy.name", "none, er, cla_e, climb"),
-        ("optimizer.name", "sgd, adam"),
+        ("optimizer.name", "sgd, adam, lars"),
         ("optimizer.schedule", "constant, local_cycle"),
         ("probe.dataset", "digits, cifar10"),
     ],

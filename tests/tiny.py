@@ -26,6 +26,8 @@ def tiny_config(**fields: Any) -> ConfigDict:
     config.backbone.update(own)
     config.method.projection = 12
     config.method.mae.decoder_layers = 1
+    for name in ("simsiam", "byol"):
+        config.method[name].prediction_hidden = 8
     config.stream.batch_size = BATCH
     config.strategy.update({"replay_size": 6, "memory_size": 24, "align_hidden": 8})
     config.strategy.climb.centroid_memory.update(

@@ -17,6 +17,7 @@ from ocssl_jax.core import Array, Augment, Key, Prepare
 SETS: dict[str, Callable[[int], list[Transform]]] = {  # image_size -> transforms
     "simclr": sets.simclr,
     "common": sets.common,
+    "simsiam": sets.simsiam,
     "glyphs": sets.glyphs,
     "none": sets.none,
 }

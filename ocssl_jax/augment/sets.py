@@ -33,12 +33,31 @@ def simclr(image_size: int) -> list[Transform]:
 
 
 def common(image_size: int) -> list[Transform]:
-    """The set that the references share among methods for a fair comparison."""
+    """The set that the references share among methods for a fair comparison.
+
+    Barlow Twins' own set is the same once it works on [0, 1]: the references jitter
+    normalised pixels there, clamped to [0, 1]. So is BYOL's, which lacks the crop.
+    """
     del image_size  # the same at every size
     return [
         random_resized_crop(scale=(0.2, 1.0), ratio=RATIO),
         maybe(0.5, fixed(ops.flip)),
         maybe(0.8, color_jitter(brightness=0.4, contrast=0.4, saturation=0.2, hue=0.1)),
+        maybe(0.2, fixed(ops.grayscale)),
+    ]
+
+
+def simsiam(image_size: int) -> list[Transform]:
+    """SimSiam (Chen & He 2021) as the references set it, without blur at any size.
+
+    They mirror last, which changes nothing, and jitter clamped normalised pixels, which
+    is mended here.
+    """
+    del image_size
+    return [
+        random_resized_crop(scale=(0.2, 1.0), ratio=RATIO),
+        maybe(0.5, fixed(ops.flip)),
+        maybe(0.8, color_jitter(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1)),
         maybe(0.2, fixed(ops.grayscale)),
     ]
 

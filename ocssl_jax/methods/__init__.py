@@ -8,7 +8,18 @@ failing that, in `config.method`; `dtype` is that of the computation.
 from collections.abc import Callable
 
 from ocssl_jax.core import Method
+from ocssl_jax.methods.barlow_twins import barlow_twins
+from ocssl_jax.methods.byol import byol
 from ocssl_jax.methods.mae import mae
 from ocssl_jax.methods.simclr import simclr
+from ocssl_jax.methods.simsiam import simsiam
+from ocssl_jax.methods.vicreg import vicreg
 
-METHODS: dict[str, Callable[..., Method]] = {"mae": mae, "simclr": simclr}
+METHODS: dict[str, Callable[..., Method]] = {
+    "simclr": simclr,
+    "simsiam": simsiam,
+    "byol": byol,
+    "barlow_twins": barlow_twins,
+    "vicreg": vicreg,
+    "mae": mae,
+}

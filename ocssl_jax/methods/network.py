@@ -1,4 +1,4 @@
-"""Encoder and projector as pure functions: the part that most objectives share."""
+"""Encoder, projector and predictor as pure functions: what most objectives share."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +11,7 @@ from ocssl_jax.core import Array, Batch, Features, Key, Model, Params
 
 Init = Callable[[Key, Array], tuple[Params, Model]]
 Forward = Callable[..., Features]
+Predict = Callable[[Params, Array, Array], Array]  # (params, z [v n d], mask [n])
 
 
 def architecture(backbone: Any) -> nn.Module:
@@ -90,3 +91,36 @@ def per_view(
         e.append(seen.e)
         z.append(seen.z)
     return jnp.stack(e), jnp.stack(z), model
+
+
+def with_predictor(
+    init: Init, predictor: nn.Module, width: int
+) -> tuple[Init, Predict]:
+    """`init` with the trained part `predictor` added, and `predict`, its application.
+
+    `predict` takes projections [v n d] with d = `width`, view after view, each with BN
+    statistics of its own. There are no running ones: nothing predicts outside training.
+    """
+
+    def init_all(key: Key, image: Array) -> tuple[Params, Model]:
+        k_network, k_predictor = jax.random.split(key)
+        params, model = init(k_network, image)
+        example = jnp.zeros((2, width))
+        head = predictor.init(k_predictor, example, train=True)["params"]
+        return params | {"predictor": head}, model
+
+    def predict(params: Params, z: Array, mask: Array) -> Array:
+        def one(view: Array) -> Array:
+            y: Any
+            y, _ = predictor.apply(
+                {"params": params["predictor"]},
+                view,
+                train=True,
+                mask=mask,
+                mutable=["batch_stats"],
+            )
+            return y
+
+        return jnp.stack([one(view) for view in z])
+
+    return init_all, predict
