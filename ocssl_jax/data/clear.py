@@ -148,7 +148,7 @@ def _pictures(folder: Path, names: tuple[str, ...]) -> dict[str, list[tuple[str,
 def _json(file: Path) -> dict[str, Any]:
     try:
         content: dict[str, Any] = json.loads(_text(file))
-    except ValueError as error:
+    except json.JSONDecodeError as error:
         raise DataError(f"{file} is damaged; unpack the archive again") from error
     return content
 
