@@ -36,12 +36,18 @@ def stream() -> ConfigDict:
         {
             "dataset": "cifar100",
             "data_dir": "~/tensorflow_datasets",
-            "image_size": 0,  # pixels a side; 0: the data set's own
-            "kind": "class",  # class | irregular | iid
-            "tasks": 20,  # experiences; the classes must divide evenly unless irregular
+            "image_size": 0,  # pixels a side; 0: the data set's own or published one
+            "kind": "class",  # class | irregular | blurred | domain | iid
+            # Experiences: must divide the classes unless irregular, and be the number
+            # of domains for 'domain'; for 'iid' how often the stream is probed.
+            "tasks": 20,
             "classes": 0,  # use only the first so many of the class order; 0: all
-            "order": (),  # class order; (): drawn from `seed`
-            "seed": 42,  # of class order and validation split
+            # Class order, for 'domain' that of the domains; for imagenet30, 100 and 200
+            # the classes as well, in 0..999. (): drawn from `seed`, domains as listed.
+            "order": (),
+            "blur": 100,  # blurred: images an experience mixes into each boundary
+            "epochs": 1,  # iid: how often each image arrives; 1 for all other kinds
+            "seed": 42,  # of class order and choice, blurring and validation split
             "val_ratio": 0.1,  # of each class's training images, kept from the stream
             "batch_size": 10,
             "limit": 0,  # stop after that many stream batches; 0: never

@@ -19,6 +19,7 @@ from ocssl_jax.pretrained import Pretrained, pretrained
 from ocssl_jax.probes import PROBES, Fit
 from ocssl_jax.step import Init, Step, make_step
 from ocssl_jax.strategies import STRATEGIES, Strategy
+from ocssl_jax.stream_checks import check_domains
 from ocssl_jax.wiring import group, made, wired
 
 
@@ -123,6 +124,7 @@ def check_names(config: ConfigDict) -> None:
       UsageError: naming the field and what it may hold.
     """
     one_of("stream.dataset", config.stream.dataset, data.DATASETS)
+    one_of("stream.kind", config.stream.kind, data.KINDS)
     one_of("backbone.name", config.backbone.name, BACKBONES)
     one_of("method.name", config.method.name, METHODS)
     one_of("strategy.name", config.strategy.name, STRATEGIES)
@@ -146,8 +148,15 @@ def make_stream(
       UsageError: if the data are missing or cannot be cut as asked.
     """
     s = config.stream
+    check_domains(config)
     dataset = made(
-        data.load, "stream", s.dataset, data_dir=s.data_dir, image_size=s.image_size
+        data.load,
+        "stream",
+        s.dataset,
+        data_dir=s.data_dir,
+        image_size=s.image_size,
+        seed=s.seed,
+        order=tuple(s.order),
     )
     bench = made(
         data.benchmark,
@@ -159,7 +168,10 @@ def make_stream(
         classes=s.classes,
         seed=s.seed,
         val_ratio=s.val_ratio,
-        order=tuple(s.order),
+        order=dataset.order or tuple(s.order),
+        train_domain=dataset.train_domain,
+        test_domain=dataset.test_domain,
+        blur=s.blur,
     )
     unlabelled = dataset.train_label.min() < 0
     own = config.probe.names and not config.probe.dataset
@@ -175,7 +187,15 @@ def make_stream(
             f"stream, got {s.batch_size}"
         )
     schedules = tuple(
-        data.schedule(bench, key_seed=seed, batch_size=s.batch_size, limit=s.limit)
+        made(
+            data.schedule,
+            "stream",
+            bench,
+            key_seed=seed,
+            batch_size=s.batch_size,
+            limit=s.limit,
+            epochs=s.epochs,
+        )
         for seed in config.seeds
     )
     return dataset, bench, schedules

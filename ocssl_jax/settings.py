@@ -29,6 +29,8 @@ CHECKS: dict[str, Check] = {
     "stream.image_size": COUNT,
     "stream.tasks": POSITIVE,
     "stream.classes": COUNT,
+    "stream.blur": POSITIVE,
+    "stream.epochs": POSITIVE,
     "stream.val_ratio": SHARE,
     "stream.batch_size": POSITIVE,
     "stream.limit": COUNT,

@@ -67,7 +67,7 @@ def imported(flag):
         (["stray"], ["stray"]),
         (["--config.strategy.name=replya"], ["none, er, cla_e, climb", "replya"]),
         (["--config.stream.tasks=3"], ["10 classes make 1, 2, 5, 10 equal tasks"]),
-        (["--config.stream.kind=blured"], ["class, irregular, iid"]),
+        (["--config.stream.kind=blured"], ["class, irregular, blurred, domain, iid"]),
         (["--config.stream.data_dir=/dev/null"], ["/dev/null"]),
         (["--config.seeds=0,0"], ["differ"]),
         (["--config.stream.taks=3"], ['Did you mean "tasks"']),

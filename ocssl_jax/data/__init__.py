@@ -5,12 +5,14 @@ order their images arrive. Importing this costs numpy and Pillow only: neither J
 tensorflow-datasets is touched until a data set has to be decoded for the first time.
 """
 
+from ocssl_jax.data.arrivals import Schedule, schedule
 from ocssl_jax.data.datasets import DATASETS, Dataset, load
 from ocssl_jax.data.errors import DataError
-from ocssl_jax.data.streams import Benchmark, Schedule, benchmark, schedule
+from ocssl_jax.data.experiences import KINDS, Benchmark, benchmark
 
 __all__ = [
     "DATASETS",
+    "KINDS",
     "Benchmark",
     "DataError",
     "Dataset",

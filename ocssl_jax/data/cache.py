@@ -1,6 +1,6 @@
 """Decode once: a data set as memory-mapped uint8 `.npy` files beside its source.
 
-An entry is a folder `<place>/<name>-<fingerprint>/` that holds four arrays and an
+An entry is a folder `<place>/<name>-<fingerprint>/` that holds six arrays and an
 `index.json` with their shapes and checksums. The fingerprint stands for the source
 files, so data that changed get a new entry and the old one is removed. Every file is
 written elsewhere and moved into place, the index last, so that a reader or a second
@@ -10,9 +10,9 @@ writer only ever sees whole files; two writers of one entry write the same bytes
 import hashlib
 import io
 import json
-import logging
 import os
 import shutil
+import sys
 import tempfile
 import time
 import zlib
@@ -25,10 +25,12 @@ import numpy as np
 from ocssl_jax.data.errors import DataError
 
 SPLITS = ("train", "test")
-ARRAYS = tuple(f"{split}_{field}" for split in SPLITS for field in ("image", "label"))
+FIELDS = ("image", "label", "domain")
+ARRAYS = tuple(f"{split}_{field}" for split in SPLITS for field in FIELDS)
 FILES = (*(f"{array}.npy" for array in ARRAYS), "index.json")
 ABANDONED = 24 * 3600  # seconds after which a half-made entry is nobody's
-LAYOUT = 1  # raise it when the files of an entry change their meaning
+PATIENCE, AGAIN = 10, 60  # seconds before the first and between later news
+LAYOUT = 2  # raise it when the files of an entry change their meaning
 
 
 class Row(NamedTuple):
@@ -37,6 +39,7 @@ class Row(NamedTuple):
     image: np.ndarray | None  # [h w c] uint8; None: the file could not be read
     label: int  # -1: unlabelled
     name: str  # of the file, for the report of unreadable ones
+    domain: int = -1  # -1: the data set has none
 
 
 class Source(NamedTuple):
@@ -46,13 +49,16 @@ class Source(NamedTuple):
     fingerprint: str  # a different one whenever the files differ
     class_names: Callable[[], tuple[str, ...]]
     rows: Callable[[str], Iterator[Row]]  # 'train' or 'test' -> its examples in order
+    domain_names: tuple[str, ...] = ()  # by domain; () if it has none
+    bytes: int = 0  # of all decoded images, as far as that is known beforehand
 
 
 class Decoded(NamedTuple):
     """A data set as arrays."""
 
-    arrays: dict[str, np.ndarray]  # '<split>_image' [n h w c] u8, '<split>_label' [n]
+    arrays: dict[str, np.ndarray]  # <split>_image [n h w c] u8, _label and _domain [n]
     class_names: tuple[str, ...]
+    domain_names: tuple[str, ...]
     skipped: tuple[str, ...]  # files that could not be read
 
 
@@ -111,19 +117,21 @@ def decoded(source: Source, *, data_dir: Path) -> Decoded:
 
 
 def _build(source: Source, entry: Path) -> None:
-    logging.getLogger(__name__).info("decoding %s once into %s", source.name, entry)
     entry.parent.mkdir(parents=True, exist_ok=True)
     for left in entry.parent.glob(".building-*"):
         if time.time() - left.stat().st_mtime > ABANDONED:
             shutil.rmtree(left, ignore_errors=True)  # by a process that was killed
+    _check_space(source, entry)
     building = Path(tempfile.mkdtemp(prefix=".building-", dir=entry.parent))
     try:
         index: dict[str, Any] = {"name": source.name, "arrays": {}, "skipped": []}
         shape: tuple[int, ...] = ()
         for split in SPLITS:
-            shape = _write_split(building, split, source.rows(split), shape, index)
+            rows = told(source.rows(split), f"decoding {source.name} once: {split}")
+            shape = _write_split(building, split, rows, shape, index)
         index["fingerprint"] = source.fingerprint
         index["class_names"] = source.class_names()
+        index["domain_names"] = source.domain_names
         (building / "index.json").write_text(json.dumps(index, indent=1))
         entry.mkdir(exist_ok=True)
         for file in FILES:
@@ -135,6 +143,27 @@ def _build(source: Source, entry: Path) -> None:
             shutil.rmtree(other, ignore_errors=True)
 
 
+def _check_space(source: Source, entry: Path) -> None:
+    """Says so at once if the images cannot fit, not after an hour of decoding."""
+    free = shutil.disk_usage(entry.parent).free
+    if source.bytes > free:
+        raise DataError(
+            f"{entry}: the decoded images need {source.bytes / 1e9:.1f} GB and "
+            f"{free / 1e9:.1f} GB are free; free some space there, or set "
+            "XDG_CACHE_HOME and make the data read-only"
+        )
+
+
+def told(rows: Iterator[Row], what: str) -> Iterator[Row]:
+    """The rows; where they take long, it says on stderr how many there were so far."""
+    due = time.monotonic() + PATIENCE
+    for number, row in enumerate(rows, 1):
+        yield row
+        if time.monotonic() > due:
+            due = time.monotonic() + AGAIN
+            print(f"{what}, {number} images so far", file=sys.stderr, flush=True)
+
+
 def _write_split(
     folder: Path,
     split: str,
@@ -144,6 +173,7 @@ def _write_split(
 ) -> tuple[int, ...]:
     """Streams the rows to disk, so that the images need not fit in memory."""
     labels: list[int] = []
+    domains: list[int] = []
     crc = 0
     with open(folder / f"{split}_image.npy", "wb") as file:
         for row in rows:
@@ -162,6 +192,7 @@ def _write_split(
             crc = zlib.crc32(pixels, crc)
             file.write(pixels)
             labels.append(row.label)
+            domains.append(row.domain)
         if not shape:
             tried = len(index["skipped"])
             raise DataError(
@@ -170,12 +201,12 @@ def _write_split(
         # The format pads its header so that the number of rows may grow in place.
         file.seek(0)
         file.write(_header((len(labels), *shape)))
-    label = np.asarray(labels, np.int32)
-    np.save(folder / f"{split}_label.npy", label, allow_pickle=False)
-    index["arrays"][f"{split}_image"] = _facts("uint8", (len(label), *shape), crc)
-    index["arrays"][f"{split}_label"] = _facts(
-        "int32", label.shape, zlib.crc32(label.data)
-    )
+    index["arrays"][f"{split}_image"] = _facts("uint8", (len(labels), *shape), crc)
+    for field, values in (("label", labels), ("domain", domains)):
+        array = np.asarray(values, np.int32)
+        np.save(folder / f"{split}_{field}.npy", array, allow_pickle=False)
+        crc = zlib.crc32(array.data)
+        index["arrays"][f"{split}_{field}"] = _facts("int32", array.shape, crc)
     return shape
 
 
@@ -198,11 +229,12 @@ def _open(entry: Path) -> Decoded:
     try:
         index = json.loads((entry / "index.json").read_text())
         facts = {array: dict(index["arrays"][array]) for array in ARRAYS}
-        names, skipped = tuple(index["class_names"]), tuple(index["skipped"])
+        about = [index[key] for key in ("class_names", "domain_names", "skipped")]
+        names, domains, skipped = map(tuple, about)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise _damaged(entry / "index.json", "not the index of an entry") from error
     arrays = {a: _open_array(entry / f"{a}.npy", facts[a]) for a in ARRAYS}
-    return Decoded(arrays, names, skipped)
+    return Decoded(arrays, names, domains, skipped)
 
 
 def _open_array(file: Path, facts: dict[str, Any]) -> np.ndarray:

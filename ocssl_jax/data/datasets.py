@@ -1,8 +1,9 @@
 """Data sets by name, as uint8 arrays with what is needed to normalise them.
 
-Means and standard deviations of the CIFARs, ImageNet and SVHN are those of the OCSSL
-suite's reference code; MNIST stays in [0, 1], as in MIR's; those of the digits are
-computed from their training images.
+Means and standard deviations of the CIFARs, ImageNet, CLEAR, SVHN and the cars are
+those of the OCSSL suite's reference code; MNIST stays in [0, 1], as in MIR's; those of
+the digits are computed from their training images. Folders and DomainNet have
+ImageNet's.
 """
 
 from collections.abc import Callable
@@ -11,8 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ocssl_jax.data import folders, records
-from ocssl_jax.data.cache import Source, decoded, user_place, writable
+from ocssl_jax.data import clear, domain_folders, domainnet, folders, imagenet, records
+from ocssl_jax.data.cache import Decoded, Source, decoded, user_place, writable
 from ocssl_jax.data.errors import DataError
 
 
@@ -28,6 +29,20 @@ class Dataset(NamedTuple):
     mean: tuple[float, ...]  # by channel, of pixels in [0, 1]
     std: tuple[float, ...]
     skipped: tuple[str, ...]  # picture files that could not be read
+    order: tuple[int, ...] = ()  # class order it comes with; () to be drawn
+    train_domain: np.ndarray | None = None  # [n] int32, None without domains
+    test_domain: np.ndarray | None = None  # [m] int32
+    domain_names: tuple[str, ...] = ()  # by domain
+
+
+class Query(NamedTuple):
+    """What a user asked for, with the registry's answers where there were none."""
+
+    data_dir: Path
+    channels: int
+    size: int  # of the resized images; 0: their own
+    seed: int  # of a choice of classes
+    order: tuple[int, ...]  # that choice, () to draw it
 
 
 class Place(NamedTuple):
@@ -35,23 +50,31 @@ class Place(NamedTuple):
 
     source: Source
     data_dir: Path
+    order: tuple[int, ...] = ()  # of the classes, where the source has one
+    view: Callable[[Decoded], Decoded] | None = None  # of what was decoded
 
 
 class Spec(NamedTuple):
     """One row of the registry."""
 
-    find: Callable[..., Place]  # (name, data_dir, *, channels, size), fails at once
+    find: Callable[[Query], Place]  # fails at once if there is nothing
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    size: int = 0  # side of the images unless another is asked for; 0: their own
+    domains: bool = False
+    streaming: bool = False  # the test images of a domain are trained on in the next
 
 
-def _records(name: str, data_dir: Path, *, channels: int, size: int) -> Place:
-    source = records.source(name, data_dir, channels=channels, size=size)
-    return Place(source, data_dir)
+def _prepared(name: str) -> Callable[[Query], Place]:
+    def find(q: Query) -> Place:
+        source = records.source(name, q.data_dir, channels=q.channels, size=q.size)
+        return Place(source, q.data_dir)
+
+    return find
 
 
-def _digits(name: str, data_dir: Path, *, channels: int, size: int) -> Place:
-    del name
+def _digits(q: Query) -> Place:
+    data_dir = q.data_dir
     if not records.versions("ocssl_digits", data_dir):
         data_dir = data_dir if writable(data_dir) else user_place(data_dir)
         if not records.versions("ocssl_digits", data_dir):
@@ -59,33 +82,100 @@ def _digits(name: str, data_dir: Path, *, channels: int, size: int) -> Place:
             from ocssl_jax.data.digits import prepare_digits
 
             prepare_digits(data_dir)
-    return _records("ocssl_digits", data_dir, channels=channels, size=size)
+    return _prepared("ocssl_digits")(q._replace(data_dir=data_dir))
 
 
-def _folder(name: str, data_dir: Path, *, channels: int, size: int) -> Place:
-    del name
-    return Place(folders.source(data_dir, channels=channels, size=size), data_dir)
+def _imagenet(k: int) -> Callable[[Query], Place]:
+    def find(q: Query) -> Place:
+        source, order = imagenet.source(
+            k, q.data_dir, channels=q.channels, size=q.size, seed=q.seed, order=q.order
+        )
+        return Place(source, q.data_dir, order)
 
+    return find
+
+
+def _clear(name: str, *, streaming: bool) -> Callable[[Query], Place]:
+    def find(q: Query) -> Place:
+        source = clear.source(
+            name, q.data_dir, channels=q.channels, size=q.size, streaming=streaming
+        )
+        view = clear.next_bucket if streaming else None
+        return Place(source, q.data_dir, view=view)
+
+    return find
+
+
+def _pictures(source: Callable[..., Source]) -> Callable[[Query], Place]:
+    return lambda q: Place(
+        source(q.data_dir, channels=q.channels, size=q.size), q.data_dir
+    )
+
+
+IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+CARS = (0.4707, 0.4602, 0.4550), (0.2638, 0.2629, 0.2678)
+HALF = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
 
 DATASETS = {
     "digits": Spec(_digits, (0.3055,), (0.3759,)),
-    "cifar10": Spec(_records, (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
-    "cifar100": Spec(_records, (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
-    "mnist": Spec(_records, (0.0,), (1.0,)),
-    "svhn_cropped": Spec(_records, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
-    "folder": Spec(_folder, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "cifar10": Spec(
+        _prepared("cifar10"), (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
+    ),
+    "cifar100": Spec(
+        _prepared("cifar100"), (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)
+    ),
+    "mnist": Spec(_prepared("mnist"), (0.0,), (1.0,)),
+    "svhn": Spec(_prepared("svhn_cropped"), *HALF),
+    "svhn_cropped": Spec(_prepared("svhn_cropped"), *HALF),
+    "cars196": Spec(_prepared("cars196"), *CARS, size=224),
+    **{
+        name: Spec(_imagenet(k), *IMAGENET, size=size)
+        for name, k, size in (
+            ("imagenet", 1000, 224),
+            ("imagenet30", 30, 224),
+            ("imagenet100", 100, 224),
+            ("imagenet200", 200, 224),
+            ("imagenet32", 1000, 32),
+            ("imagenet32-100", 100, 32),
+            ("imagenet32-200", 200, 32),
+        )
+    },
+    **{
+        name + ("_streaming" if streaming else ""): Spec(
+            _clear(name, streaming=streaming),
+            *IMAGENET,
+            size=224,
+            domains=True,
+            streaming=streaming,
+        )
+        for name in ("clear10", "clear100")
+        for streaming in (False, True)
+    },
+    "domainnet": Spec(_pictures(domainnet.source), *IMAGENET, size=224, domains=True),
+    "folder": Spec(_pictures(folders.source), *IMAGENET),
+    "domain_folder": Spec(_pictures(domain_folders.source), *IMAGENET, domains=True),
 }
 
 
-def load(name: str, *, data_dir: str | Path, image_size: int = 0) -> Dataset:
+def load(
+    name: str,
+    *,
+    data_dir: str | Path,
+    image_size: int = 0,
+    seed: int = 42,
+    order: tuple[int, ...] = (),
+) -> Dataset:
     """Opens a data set, decoding it into the uint8 cache the first time.
 
     Args:
       name: a key of `DATASETS`.
-      data_dir: TFDS's data folder; for 'folder', the folder that holds `train`.
-        `digits` are prepared there the first time.
+      data_dir: TFDS's data folder; for data sets of pictures the folder that their
+        layout starts from. `digits` are prepared there the first time.
       image_size: side in pixels to which images are resized, ignoring their aspect
-        ratio; 0 keeps the data set's own size, which 'folder' does not have.
+        ratio (but CLEAR's); 0 keeps the data set's own size or takes the published one.
+        'folder' and 'domain_folder' have neither.
+      seed: chooses the classes of ImageNet-30, 100 and 200; all others ignore it.
+      order: those classes by their numbers instead; all others ignore it.
 
     Returns:
       The data set. A damaged picture file is left out and named in `skipped`.
@@ -93,7 +183,8 @@ def load(name: str, *, data_dir: str | Path, image_size: int = 0) -> Dataset:
     Raises:
       DataError: the name is unknown, the data are missing (the message has the command
         that gets them) or unreadable, or a file of the cache is damaged.
-      ValueError: the image size is negative, or missing for 'folder'.
+      ValueError: the image size is negative, or missing where it is needed; or the
+        order names other classes than there are.
     """
     if name not in DATASETS:
         raise DataError(f"unknown data set {name!r}; known are {', '.join(DATASETS)}")
@@ -102,15 +193,20 @@ def load(name: str, *, data_dir: str | Path, image_size: int = 0) -> Dataset:
     if image_size < 0:
         raise ValueError(f"image_size must be 0 or a side in pixels, not {image_size}")
     spec = DATASETS[name]
-    place = spec.find(
-        name, Path(data_dir).expanduser(), channels=len(spec.mean), size=image_size
-    )
+    size, channels = image_size or spec.size, len(spec.mean)
+    place = spec.find(Query(Path(data_dir).expanduser(), channels, size, seed, order))
     data = decoded(place.source, data_dir=place.data_dir)
+    data = place.view(data) if place.view else data
+    arrays = dict(data.arrays)
+    if not data.domain_names:
+        arrays.pop("train_domain"), arrays.pop("test_domain")
     return Dataset(
         name=name,
-        **data.arrays,
+        **arrays,
         class_names=data.class_names,
         mean=spec.mean,
         std=spec.std,
         skipped=data.skipped,
+        order=place.order,
+        domain_names=data.domain_names,
     )

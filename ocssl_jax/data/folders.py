@@ -10,7 +10,7 @@ named and skipped.
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -26,6 +26,7 @@ SUFFIXES = frozenset(
 )
 BLOCK = 256  # pictures decoded before they are written: bounds the memory
 UNLABELLED = ""  # stands for the class of pictures in the split folder itself
+Splits = Mapping[str, Sequence["File"]]  # 'train' and 'test' -> their pictures
 
 
 class File(NamedTuple):
@@ -35,6 +36,7 @@ class File(NamedTuple):
     category: str  # its class folder, or UNLABELLED
     size: int  # 0 for all that is no regular file, links to nowhere included
     time: int
+    domain: int = -1
 
 
 def source(root: Path, *, channels: int, size: int) -> Source:
@@ -49,47 +51,103 @@ def source(root: Path, *, channels: int, size: int) -> Source:
       ValueError: no size is given.
       DataError: there is no `train` folder, or no picture in it.
     """
-    if size < 1:
-        raise ValueError(
-            f"the data set in {root} has pictures of any size: give an image_size "
-            f"in pixels, at least 1, not {size}"
-        )
+    check_size(root, size)
     if not (root / "train").is_dir():
         raise DataError(
             f"no folder {root / 'train'}; a folder data set is laid out as "
             f"{root}/train/<class>/<picture> and {root}/test/<class>/<picture>"
         )
     held_out = "test" if (root / "test").is_dir() else "val"
-    files = {"train": _scan(root, "train"), "test": _scan(root, held_out)}
+    files = {"train": scan(root, "train"), "test": scan(root, held_out)}
     if not files["train"]:
-        raise DataError(
-            f"no picture in {root / 'train'}; pictures are files named "
-            f"{', '.join('*' + suffix for suffix in sorted(SUFFIXES))}"
+        raise DataError(no_picture(root / "train"))
+    return of_files("folder", root, files, channels=channels, size=size)
+
+
+def check_size(root: Path, size: int) -> None:
+    """Raises ValueError unless a size for pictures of any size is given."""
+    if size < 1:
+        raise ValueError(
+            f"the data set in {root} has pictures of any size: give an image_size "
+            f"in pixels, at least 1, not {size}"
         )
+
+
+def no_picture(folder: Path) -> str:
+    """What to say of a folder without pictures."""
+    suffixes = ", ".join("*" + suffix for suffix in sorted(SUFFIXES))
+    return f"no picture in {folder}; pictures are files named {suffixes}"
+
+
+def of_files(
+    name: str,
+    root: Path,
+    files: Splits,
+    *,
+    channels: int,
+    size: int,
+    class_names: tuple[str, ...] = (),
+    domain_names: tuple[str, ...] = (),
+    crop: bool = False,
+) -> Source:
+    """The data set that these picture files make.
+
+    Args:
+      name: of its cache entry.
+      root: the folder that the files' paths start from.
+      files: the pictures of each split.
+      channels: 1 or 3, of the decoded images.
+      size: side of the resized images in pixels.
+      class_names: by label; empty for the files' categories in the order of their
+        names.
+      domain_names: by domain; empty if there are no domains.
+      crop: as `pictures.decode` has it.
+    """
     every = [*files["train"], *files["test"]]
-    names = tuple(sorted({file.category for file in every} - {UNLABELLED}))
+    found = sorted({file.category for file in every} - {UNLABELLED})
+    names = class_names or tuple(found)
     label = {name: i for i, name in enumerate(names)} | {UNLABELLED: -1}
+
+    def read(file: File) -> np.ndarray | None:
+        if not file.size:  # pipes and devices too: opening one may wait for ever
+            return None
+        try:
+            data = (root / file.path).read_bytes()
+            return decode(data, channels=channels, size=size, crop=crop)
+        except Exception:  # Pillow's decoders raise any kind on broken files
+            return None
+
+    def rows(split: str) -> Iterator[Row]:
+        # Pillow lets go of the interpreter while it decodes: threads use every core.
+        with ThreadPoolExecutor() as pool:
+            for start in range(0, len(files[split]), BLOCK):
+                block = files[split][start : start + BLOCK]
+                for file, image in zip(block, pool.map(read, block), strict=True):
+                    yield Row(image, label[file.category], file.path, file.domain)
+
     return Source(
-        name=f"folder-{size}",
-        fingerprint=fingerprint(channels, every),
+        name=f"{name}-{size}",
+        fingerprint=fingerprint(channels, crop, names, domain_names, every),
         class_names=lambda: names,
-        rows=lambda split: _rows(
-            root, files[split], label, channels=channels, size=size
-        ),
+        rows=rows,
+        domain_names=domain_names,
+        bytes=len(every) * size * size * channels,
     )
 
 
-def _scan(root: Path, split: str) -> list[File]:
-    """The pictures of a split, unlabelled ones first."""
-    if not (root / split).is_dir():
+def scan(root: Path, folder: str, *, domain: int = -1) -> list[File]:
+    """The pictures of a folder and of its class folders, unlabelled ones first."""
+    if not (root / folder).is_dir():
         return []
-    files, folders = _listing(root, split, UNLABELLED)
+    files, folders = listing(root, folder, UNLABELLED, domain=domain)
     for name in folders:
-        files += _listing(root, f"{split}/{name}", name)[0]
+        files += listing(root, f"{folder}/{name}", name, domain=domain)[0]
     return files
 
 
-def _listing(root: Path, folder: str, category: str) -> tuple[list[File], list[str]]:
+def listing(
+    root: Path, folder: str, category: str, *, domain: int = -1
+) -> tuple[list[File], list[str]]:
     """Picture files of one folder and the names of its folders, both sorted."""
     files, folders = [], []
     try:
@@ -104,9 +162,18 @@ def _listing(root: Path, folder: str, category: str) -> tuple[list[File], list[s
         if facts is not None and stat.S_ISDIR(facts.st_mode):
             folders.append(name)
         elif os.path.splitext(name)[1].lower() in SUFFIXES:
-            size, time = (facts.st_size, facts.st_mtime_ns) if facts else (0, 0)
-            files.append(File(path, category, size, time))
+            files.append(_file(path, category, domain, facts))
     return files, folders
+
+
+def picture(root: Path, path: str, category: str, *, domain: int = -1) -> File:
+    """One picture file that is known by its path below the root."""
+    return _file(path, category, domain, _stat(root / path))
+
+
+def _file(path: str, category: str, domain: int, facts: os.stat_result | None) -> File:
+    size, time = (facts.st_size, facts.st_mtime_ns) if facts else (0, 0)
+    return File(path, category, size, time, domain)
 
 
 def _stat(path: Path) -> os.stat_result | None:
@@ -114,23 +181,3 @@ def _stat(path: Path) -> os.stat_result | None:
         return os.stat(path)
     except OSError:  # a link to nowhere or to itself
         return None
-
-
-def _rows(
-    root: Path, files: list[File], label: dict[str, int], *, channels: int, size: int
-) -> Iterator[Row]:
-    def read(file: File) -> np.ndarray | None:
-        if not file.size:  # pipes and devices too: opening one may wait for ever
-            return None
-        try:
-            data = (root / file.path).read_bytes()
-            return decode(data, channels=channels, size=size)
-        except Exception:  # Pillow's decoders raise any kind on broken files
-            return None
-
-    # Pillow lets go of the interpreter while it decodes: threads use every core.
-    with ThreadPoolExecutor() as pool:
-        for start in range(0, len(files), BLOCK):
-            block = files[start : start + BLOCK]
-            for file, image in zip(block, pool.map(read, block), strict=True):
-                yield Row(image, label[file.category], file.path)

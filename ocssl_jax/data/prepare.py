@@ -18,11 +18,15 @@ from pathlib import Path
 from typing import Any
 
 from ocssl_jax.data import records
+from ocssl_jax.data.domainnet import DOMAINS
 from ocssl_jax.data.errors import DataError
 from ocssl_jax.data.tf_standin import tf_standin
 
-STOCK = ("cifar10", "cifar100", "mnist", "svhn_cropped")  # builders of TFDS
-NAMES = ("digits", *STOCK)
+STOCK = ("cifar10", "cifar100", "mnist", "svhn_cropped", "cars196")  # TFDS's builders
+DOMAINNET = tuple(f"domainnet/{domain}" for domain in DOMAINS)
+NAMES = ("digits", *STOCK, *DOMAINNET)
+# TFDS has no register of DomainNet's archives; this list tells whether they can be had.
+DOMAINNET_LIST = "http://csr.bu.edu/ftp/visda/2019/multi-source/{}/txt/{}_train.txt"
 PATIENCE = 8.0  # seconds to wait for a server's first answer
 
 
@@ -76,7 +80,26 @@ def _absent(builder: Any, data_dir: Path, manual_dir: Path | None) -> dict[str, 
     return absent
 
 
+def _check_domainnet(builder: Any, data_dir: Path) -> None:
+    from tensorflow_datasets.core.download import resource
+
+    url = DOMAINNET_LIST.format(builder.name, builder.builder_config.name)
+    cached = data_dir / "downloads" / builder.name / resource.get_dl_fname(url)
+    failed = (
+        {}
+        if resource.is_locally_cached(cached)
+        else reachable((url,), patience=PATIENCE)
+    )
+    if failed:
+        raise DataError(
+            f"DomainNet cannot be downloaded from {url} ({failed[url]}); prepare it on "
+            f"another machine and copy its folder domainnet to {data_dir}"
+        )
+
+
 def _check_archives(builder: Any, data_dir: Path, manual_dir: Path | None) -> None:
+    if not builder.url_infos:
+        return _check_domainnet(builder, data_dir)
     absent = _absent(builder, data_dir, manual_dir)
     failed = reachable(tuple(absent), patience=PATIENCE)
     if failed:

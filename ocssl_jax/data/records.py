@@ -1,20 +1,25 @@
 """Data sets prepared by tensorflow-datasets as array_record, read without TensorFlow.
 
-The folder is `<data_dir>/<name>/<version>/`. Looking for it costs no import, so missing
-data are reported at once, and TFDS is imported only to decode, never from the cache.
+The folder is `<data_dir>/<name>/<version>/`, where a name may be that of a builder's
+config, such as `domainnet/real`. Looking for it costs no import, so missing data are
+reported at once, and TFDS is imported only to decode, never from the cache.
 """
 
 import json
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from ocssl_jax.data.cache import Row, Source, fingerprint
 from ocssl_jax.data.errors import DataError
 from ocssl_jax.data.pictures import decode
 
-BATCH = 1000  # records fetched at a time
+BLOCK = 256  # records fetched and decoded at a time: bounds the memory
 
 
 def prepare_command(name: str, data_dir: Path) -> str:
@@ -39,14 +44,8 @@ def versions(name: str, data_dir: Path) -> list[Path]:
     return sorted(whole, key=lambda path: [int(part) for part in path.name.split(".")])
 
 
-def source(name: str, data_dir: Path, *, channels: int, size: int) -> Source:
-    """The newest prepared version of a TFDS data set.
-
-    Args:
-      name: its name at TFDS.
-      data_dir: TFDS's data folder.
-      channels: 1 or 3, of the decoded images.
-      size: side of the resized images in pixels; 0 keeps their own.
+def prepared(name: str, data_dir: Path) -> Path:
+    """The folder of the newest prepared version.
 
     Raises:
       DataError: there is none, or it is not in the array_record format.
@@ -64,42 +63,96 @@ def source(name: str, data_dir: Path, *, channels: int, size: int) -> Source:
             f"{folder} holds {form} files, which only TensorFlow reads; move it away "
             f"and make array_record ones: {prepare_command(name, data_dir)}"
         )
-    files = [
-        (path.name, path.stat().st_size, path.stat().st_mtime_ns)
-        for path in sorted(folder.iterdir())
-    ]
+    return folder
+
+
+def source(name: str, data_dir: Path, *, channels: int, size: int) -> Source:
+    """The newest prepared version of a TFDS data set.
+
+    Args:
+      name: its name at TFDS.
+      data_dir: TFDS's data folder.
+      channels: 1 or 3, of the decoded images.
+      size: side of the resized images in pixels; 0 keeps their own.
+
+    Raises:
+      DataError: there is none, or it is not in the array_record format.
+    """
+    folder = prepared(name, data_dir)
     return Source(
         name=f"{name}-{size}" if size else name,
-        fingerprint=fingerprint(folder.name, files),
-        class_names=lambda: _class_names(folder),
-        rows=lambda split: _rows(folder, split, channels=channels, size=size),
+        fingerprint=fingerprint(folder.name, facts(folder)),
+        class_names=lambda: class_names(folder),
+        rows=lambda split: rows(folder, split, channels=channels, size=size),
     )
 
 
-def _class_names(folder: Path) -> tuple[str, ...]:
+def facts(folder: Path) -> list[tuple[Any, ...]]:
+    """What changes whenever the files of a prepared data set do."""
+    return [
+        (path.name, path.stat().st_size, path.stat().st_mtime_ns)
+        for path in sorted(folder.iterdir())
+    ]
+
+
+def class_names(folder: Path) -> tuple[str, ...]:
+    """By label, as TFDS has them."""
     import tensorflow_datasets as tfds
 
     features = tfds.builder_from_directory(str(folder)).info.features
     return tuple(features["label"].names)
 
 
-def _rows(folder: Path, split: str, *, channels: int, size: int) -> Iterator[Row]:
+def rows(
+    folder: Path,
+    split: str,
+    *,
+    channels: int,
+    size: int,
+    label: Mapping[int, int] | None = None,
+    domain: int = -1,
+) -> Iterator[Row]:
+    """The examples of a prepared data set, in its order.
+
+    Args:
+      folder: of the prepared version.
+      split: TFDS's name of it.
+      channels: 1 or 3, of the decoded images.
+      size: side of the resized images in pixels; 0 keeps their own.
+      label: our label for TFDS's; examples of other labels are left out, and not
+        decoded. None keeps all, as they are.
+      domain: of all examples.
+
+    Raises:
+      DataError: a record is damaged.
+    """
     import tensorflow_datasets as tfds
+
+    def image(record: Mapping[str, Any]) -> np.ndarray:
+        return decode(record["image"], channels=channels, size=size)
+
+    def keep(record: Mapping[str, Any]) -> bool:
+        return label is None or int(record["label"]) in label
 
     decoders = {"image": tfds.decode.SkipDecoding()}  # to bytes: we decode them
     try:
         builder = tfds.builder_from_directory(str(folder))
         records = builder.as_data_source(split, decoders=decoders)
-        for start in range(0, len(records), BATCH):
-            numbers = range(start, min(start + BATCH, len(records)))
-            batch = records.__getitems__(list(numbers))
-            for i, record in zip(numbers, batch, strict=True):
-                image = decode(record["image"], channels=channels, size=size)
-                yield Row(image, int(record["label"]), f"{split}/{i}")
+        with ThreadPoolExecutor() as pool:
+            for start in range(0, len(records), BLOCK):
+                numbers = list(range(start, min(start + BLOCK, len(records))))
+                block = zip(numbers, records.__getitems__(numbers), strict=True)
+                wanted = [
+                    (i, r) for i, r in block if label is None or r["label"] in label
+                ]
+                images = pool.map(image, (record for _, record in wanted))
+                for (i, record), pixels in zip(wanted, images, strict=True):
+                    own = int(record["label"])
+                    number = own if label is None else label[own]
+                    yield Row(pixels, number, f"{split}/{i}", domain)
     except Exception as error:  # the C++ reader raises several kinds
         reason = str(error).strip().splitlines() or [type(error).__name__]
-        name, data_dir = folder.parent.name, folder.parent.parent
         raise DataError(
             f"{folder}: the {split} records cannot be read ({reason[0]}); delete the "
-            f"folder and make it again: {prepare_command(name, data_dir)}"
+            "folder and make it again"
         ) from error

@@ -60,6 +60,43 @@ def test_what_goes_in_comes_out(tmp_path):
     assert sorted(f.name for f in entry(tmp_path).iterdir()) == sorted(FILES)
 
 
+def test_domains_are_kept(tmp_path):
+    def rows(split):
+        for i, image in enumerate(numbered(3)):
+            yield Row(image, -1, split, domain=2 - i)
+
+    source = Source("toy", "f" * 16, lambda: (), rows, ("a", "b", "c"))
+    for _ in range(2):
+        data = decoded(source, data_dir=tmp_path)
+        assert data.domain_names == ("a", "b", "c")
+        assert data.arrays["train_domain"].tolist() == [2, 1, 0]
+        assert data.arrays["test_domain"].dtype == np.int32
+    plain = decoded(a_source(), data_dir=tmp_path)
+    assert plain.domain_names == ()
+    assert plain.arrays["train_domain"].tolist() == [-1] * 5
+
+
+def test_a_disk_without_room_is_told_before_decoding(tmp_path):
+    calls = []
+    source = a_source(calls=calls)._replace(bytes=10**18)
+    with pytest.raises(DataError, match=r"images need 1000000000.0 GB and .* are free"):
+        decoded(source, data_dir=tmp_path)
+    assert calls == []
+    assert list((tmp_path / "ocssl_cache").iterdir()) == []
+
+
+def test_decoding_that_takes_long_tells_of_its_progress(tmp_path, monkeypatch, capsys):
+    decoded(a_source(), data_dir=tmp_path / "quick")
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(cache, "PATIENCE", -1)
+    monkeypatch.setattr(cache, "AGAIN", 1000)
+    decoded(a_source(), data_dir=tmp_path / "slow")
+    assert capsys.readouterr().err.splitlines() == [
+        "decoding toy once: train, 1 images so far",
+        "decoding toy once: test, 1 images so far",
+    ]
+
+
 def test_decoding_happens_once(tmp_path):
     calls = []
     for _ in range(3):

@@ -34,7 +34,9 @@ def test_importing_the_package_is_light():
     assert out.stdout == "[]\n[]\n", out.stderr
 
 
-@pytest.mark.parametrize("name", ["cifar10", "cifar100", "mnist", "svhn_cropped"])
+@pytest.mark.parametrize(
+    "name", ["cifar10", "cifar100", "mnist", "svhn_cropped", "cars196"]
+)
 def test_a_missing_data_set_names_the_folder_and_the_command(tmp_path, name):
     started = time.perf_counter()
     with pytest.raises(DataError) as error:
@@ -45,6 +47,11 @@ def test_a_missing_data_set_names_the_folder_and_the_command(tmp_path, name):
     assert f"python -m ocssl_jax.data.prepare {name} --data_dir {tmp_path}" in message
     assert "\n" not in message
     assert list(tmp_path.iterdir()) == []
+
+
+def test_svhn_is_short_for_svhn_cropped(tmp_path):
+    with pytest.raises(DataError, match=r"data\.prepare svhn_cropped --data_dir"):
+        load("svhn", data_dir=tmp_path)
 
 
 def test_a_half_prepared_data_set_is_missing(tmp_path):
@@ -143,9 +150,12 @@ def test_real_mnist(user_cache):
 
 @real_data
 def test_real_imagenette(user_cache):
-    data = load("folder", data_dir=Path(REAL) / "folders/imagenette", image_size=64)
-    assert data.train_image.shape == (800, 64, 64, 3)
-    assert data.test_image.shape == (200, 64, 64, 3)
+    data = load("folder", data_dir=Path(REAL) / "folders/imagenette", image_size=224)
+    assert data.train_image.shape == (800, 224, 224, 3)
+    assert data.test_image.shape == (200, 224, 224, 3)
+    # Photographs of ten classes are about as bright as ImageNet's.
+    pixels = data.train_image[::4].reshape(-1, 3) / 255
+    assert pixels.mean(0) == pytest.approx(data.mean, abs=0.05)
     assert np.bincount(data.train_label).tolist() == [80] * 10
     assert np.bincount(data.test_label).tolist() == [20] * 10
     assert data.class_names[0] == "n01440764"

@@ -115,6 +115,23 @@ def test_every_mode_becomes_rgb(tmp_path, mode):
     assert np.abs(difference).max() <= tolerance
 
 
+def test_orientation_in_exif_is_ignored(tmp_path):
+    sideways = Image.Exif()
+    sideways[0x0112] = 6  # to be turned by a quarter before it is shown
+    truth = save(colour(0), tmp_path / "train/x/a.png", exif=sideways)
+    assert np.array_equal(read(tmp_path).train_image[0], truth)
+
+
+def test_sixteen_bits_a_channel_and_sizes_of_any_kind(tmp_path):
+    grey = np.full((3, 5), 200 * 256 + 7, np.uint16)
+    save(Image.fromarray(grey), tmp_path / "train/x/a.png")
+    save(Image.fromarray(grey.astype(np.int32)), tmp_path / "train/x/b.tif")
+    save(Image.new("L", (70, 2), 200), tmp_path / "train/x/c.jpg", quality=100)
+    images = read(tmp_path).train_image
+    assert images.shape == (3, SIZE, SIZE, 3)
+    assert (np.abs(images.astype(int) - 200) <= 1).all()
+
+
 def test_transparency_is_dropped_in_silence(tmp_path):
     image = colour(0).quantize(16)
     path = tmp_path / "train/x/a.png"

@@ -8,17 +8,19 @@ import subprocess
 import sys
 import tarfile
 import threading
+import zipfile
 
 import numpy as np
 import pytest
 import scipy.io
 import tensorflow_datasets as tfds
 from etils import epath
+from PIL import Image
 from tensorflow_datasets.core.download import checksums, resource
 from tensorflow_datasets.core.utils import lazy_imports_utils
 from tensorflow_datasets.image_classification import mnist
 
-from ocssl_jax.data import DataError, load
+from ocssl_jax.data import DataError, load, records
 from ocssl_jax.data import prepare as module
 from ocssl_jax.data.prepare import main, prepare, reachable
 from ocssl_jax.data.tf_standin import tf_standin
@@ -102,6 +104,37 @@ def svhn(truth):
     return files
 
 
+def jpeg(level, size=(30, 20)):
+    file = io.BytesIO()
+    Image.new("RGB", size, (level, level, level)).save(file, "JPEG")
+    return file.getvalue()
+
+
+def car_annotations(labels):
+    """The devkit's MATLAB structures: a box, the class from 1, the file's name."""
+    names = ("bbox_x1", "bbox_y1", "bbox_x2", "bbox_y2", "class", "fname")
+    rows = [(1, 1, 20, 15, k, f"{i + 1:05d}.jpg") for i, k in enumerate(labels)]
+    file = io.BytesIO()
+    array = np.array([rows], [(name, "O") for name in names])
+    scipy.io.savemat(file, {"annotations": array})
+    return file.getvalue()
+
+
+def cars(train, test):
+    """The archives of cars of these classes, pictures as grey as the class's number."""
+    files = {
+        f"cars_{split}.tgz": tar(
+            {f"cars_{split}/{i + 1:05d}.jpg": jpeg(k) for i, k in enumerate(labels)}
+        )
+        for split, labels in (("train", train), ("test", test))
+    }
+    devkit = tar({"devkit/cars_train_annos.mat": car_annotations(train)})
+    return files | {
+        "car_devkit.tgz": devkit,
+        "cars_test_annos_withlabels.mat": car_annotations(test),
+    }
+
+
 STOCK = {  # name: archives, shape, classes
     "cifar10": (cifar10, (32, 32, 3), 10),
     "cifar100": (cifar100, (32, 32, 3), 100),
@@ -129,7 +162,14 @@ def publish(name, folder, monkeypatch):
         )
         for split, n in (("train", 20), ("test", 7))
     }
-    files = archives(truth)
+    register(name, archives(truth), folder, monkeypatch)
+    monkeypatch.setattr(mnist, "_TRAIN_EXAMPLES", 20)
+    monkeypatch.setattr(mnist, "_TEST_EXAMPLES", 7)
+    return truth
+
+
+def register(name, files, folder, monkeypatch):
+    """Writes the archives and has TFDS expect their sizes and sums."""
     builder = tfds.builder_cls(name)
     infos = {}
     for url, info in builder.url_infos.items():
@@ -142,9 +182,6 @@ def publish(name, folder, monkeypatch):
         )
     assert not files
     monkeypatch.setattr(builder, "url_infos", infos)
-    monkeypatch.setattr(mnist, "_TRAIN_EXAMPLES", 20)
-    monkeypatch.setattr(mnist, "_TEST_EXAMPLES", 7)
-    return truth
 
 
 def as_set(images, labels):
@@ -175,6 +212,62 @@ def test_what_is_published_is_what_is_read(
     assert len(data.mean) == len(data.std) == STOCK[name][1][-1]
     assert "tensorflow" not in sys.modules
     assert "_module" not in vars(lazy_imports_utils.tensorflow)
+
+
+def test_cars_are_read_at_their_size(tmp_path, monkeypatch, offline):
+    register("cars196", cars(train=(1, 40, 196), test=(40, 1)), tmp_path, monkeypatch)
+    prepare("cars196", data_dir=tmp_path / "tfds", manual_dir=tmp_path)
+    data = load("cars196", data_dir=tmp_path / "tfds")
+    assert data.train_image.shape == (3, 224, 224, 3)
+    assert data.class_names[0] == "AM General Hummer SUV 2000"
+    for image, label in ((data.train_image, data.train_label),
+                         (data.test_image, data.test_label)):  # fmt: skip
+        assert (image == label[:, None, None, None] + 1).all()
+    assert sorted(data.train_label) == [0, 39, 195]
+
+
+def seed_download(data_dir, url, data):
+    """Puts a file where TFDS keeps what it has downloaded without knowing its sum."""
+    path = data_dir / "downloads/domainnet" / resource.get_dl_fname(url)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    resource.write_info_file(
+        url=url,
+        path=epath.Path(path),
+        dataset_name="domainnet",
+        original_fname=url.rpartition("/")[2],
+        url_info=checksums.UrlInfo(
+            size=tfds.core.utils.Size(len(data)),
+            checksum=hashlib.sha256(data).hexdigest(),
+            filename=url.rpartition("/")[2],
+        ),
+    )
+
+
+def test_domainnet_is_prepared_domain_by_domain(tmp_path, offline):
+    base = "http://csr.bu.edu/ftp/visda/2019/multi-source"
+    paths = ["sketch/ant/1.jpg", "sketch/apple/2.jpg", "sketch/ant/3.jpg"]
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as out:
+        for i, path in enumerate(paths):
+            out.writestr(path, jpeg(10 * i))
+    train, test = f"{paths[0]} 6\n{paths[1]} 8\n", f"{paths[2]} 6\n"
+    seed_download(tmp_path, f"{base}/sketch.zip", archive.getvalue())
+    for split, text in (("train", train), ("test", test)):
+        url = f"{base}/domainnet/txt/sketch_{split}.txt"
+        seed_download(tmp_path, url, text.encode())
+    folder = prepare("domainnet/sketch", data_dir=tmp_path)
+    rows = [*records.rows(folder, "train", channels=3, size=4, domain=3),
+            *records.rows(folder, "test", channels=3, size=4, domain=3)]  # fmt: skip
+    found = sorted((row.label, int(row.image[0, 0, 0]), row.domain) for row in rows)
+    assert found == [(6, 0, 3), (6, 20, 3), (8, 10, 3)]
+    assert records.class_names(folder)[6] == "ant"
+
+
+def test_domainnet_out_of_reach_is_one_line(tmp_path, offline, capsys):
+    assert main(["domainnet/real", "--data_dir", str(tmp_path)]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert "the tests have no network" in line and "copy its folder" in line
 
 
 def test_another_archive_of_that_name_is_refused(

@@ -31,6 +31,7 @@ def cifar(kind="class", tasks=20, seed=42, val_ratio=0.1, order=()):
         seed=seed,
         val_ratio=val_ratio,
         order=order,
+        blur=100,
     )
 
 
@@ -95,11 +96,11 @@ def test_every_experience_holds_its_own_classes_evenly():
             assert (counts == each).all()
 
 
-@pytest.mark.parametrize("kind", ["class", "irregular", "iid"])
+@pytest.mark.parametrize("kind", ["class", "irregular", "iid", "blurred"])
 @pytest.mark.parametrize("val_ratio", [0.0, 0.1])
 def test_every_image_is_in_one_place_exactly(kind, val_ratio):
     bench = cifar(kind, val_ratio=val_ratio)
-    used = np.concatenate([*bench.train, *bench.val])
+    used = np.concatenate([*bench.train, *bench.val, *bench.segments])
     assert np.array_equal(np.sort(used), np.arange(50_000))
     assert np.array_equal(np.sort(np.concatenate(bench.test)), np.arange(10_000))
     assert sum(len(v) for v in bench.val) == (5_000 if val_ratio else 0)
@@ -112,14 +113,49 @@ def test_irregular_tasks_vary_in_classes_only():
     assert sum(bench.classes, ()) == sum(cifar().classes, ())
 
 
-def test_iid_mixes_training_and_keeps_the_rest():
-    bench, regular = cifar("iid"), cifar()
-    assert [len(t) for t in bench.train] == [2250] * 20
+def test_iid_has_the_sets_of_the_class_stream():
+    assert same(cifar("iid"), cifar())
+    assert len(small(range(11), (), kind="iid", tasks=1).train[0]) == 11
+
+
+def test_an_iid_schedule_mixes_all_experiences():
+    plan = schedule(cifar("iid"), key_seed=3, batch_size=10)
+    assert plan.mask.all()
+    assert np.array_equal(
+        np.sort(plan.id.ravel()), np.sort(np.concatenate(cifar().train))
+    )
     # 2250 draws of 100 classes: 22.5 of each; fewer than 3 has odds below 1e-6.
-    assert min(np.bincount(CIFAR_TRAIN[t]).min() for t in bench.train) >= 3
-    assert same(bench._replace(train=regular.train), regular)
-    uneven = small(range(11), (), kind="iid", tasks=1)
-    assert len(uneven.train[0]) == 11
+    for number in range(20):
+        images = plan.id[plan.experience == number]
+        assert images.size == 2250
+        assert np.bincount(CIFAR_TRAIN[images.ravel()]).min() >= 3
+    assert plan.boundary.tolist() == [True] + [False] * 4499
+
+
+def test_iid_epochs_are_the_suites_budget_and_are_probed_evenly():
+    # The suite's iid run: 42 epochs at batch 138. It drops each epoch's last 12 images
+    # and makes 42 x 326 steps; here they make one step more an epoch.
+    bench = cifar("iid")
+    plan = schedule(bench, key_seed=0, batch_size=138, epochs=42)
+    assert len(plan.id) == 42 * 327
+    shown = plan.id[plan.mask].reshape(42, 45_000)
+    pool = np.sort(np.concatenate(bench.train))
+    assert all(np.array_equal(np.sort(epoch), pool) for epoch in shown)
+    assert not np.array_equal(shown[0], shown[1])
+    assert plan.mask.sum(1).min() == 137
+    ends = np.flatnonzero(np.diff(plan.experience, append=20)) + 1
+    assert ends.tolist() == [round(13_734 * (i + 1) / 20 + 1e-9) for i in range(20)]
+    assert plan.boundary.sum() == 1
+    once = schedule(bench, key_seed=0, batch_size=138)
+    assert np.array_equal(once.id, plan.id[:327])
+
+
+def test_an_iid_stream_is_probed_as_often_as_it_has_tasks():
+    bench = small(range(12), (), kind="iid", tasks=4)
+    plan = schedule(bench, key_seed=0, batch_size=3)
+    assert plan.experience.tolist() == [0, 1, 2, 3]
+    with pytest.raises(ValueError, match="3 batches do not make 4 tasks"):
+        schedule(bench, key_seed=0, batch_size=4)
 
 
 def test_validation_does_not_depend_on_the_tasks():
@@ -148,7 +184,7 @@ def test_a_given_order_is_kept():
     assert small([4, 4, 9], [9], order=(9, 4)).classes == ((9,), (4,))
 
 
-@pytest.mark.parametrize("kind", ["class", "irregular", "iid"])
+@pytest.mark.parametrize("kind", ["class", "irregular", "iid", "blurred"])
 def test_benchmarks_are_functions_of_their_arguments(kind):
     assert same(cifar(kind), cifar(kind))
     assert not same(cifar(kind), cifar(kind, seed=43))
@@ -160,13 +196,15 @@ def test_unlabelled_images_make_an_iid_stream():
     assert sorted(np.concatenate(bench.test)) == list(range(4))
     assert bench.classes == ((), (), ())
     assert sum(map(len, bench.val)) == 0
-    assert len(schedule(bench, key_seed=0, batch_size=2).id) == 6
+    plan = schedule(bench, key_seed=0, batch_size=2)
+    assert sorted(plan.id[plan.mask]) == list(range(10))
+    assert plan.experience.tolist() == [0, 0, 1, 2, 2]  # ends at 5/3, 10/3, 5: rounded
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"kind": "blured"}, "known are class, irregular, iid"),
+        ({"kind": "blured"}, "known are class, irregular, blurred, domain, iid"),
         (
             {"tasks": 3, "labels": range(12)},
             "make 1, 2, 3, 4, 6, 12 equal tasks, not 5",
@@ -178,7 +216,7 @@ def test_unlabelled_images_make_an_iid_stream():
         ({"seed": 2**32}, "seed"),
         ({"order": (0, 0)}, "each of the 2 class labels once"),
         ({"order": (0,)}, "each of the 2 class labels once"),
-        ({"labels": (-1, 0)}, "unlabelled images make 'iid' streams only"),
+        ({"labels": (-1, 0)}, "of the kinds domain and iid only, not 'class'"),
         ({"tests": (0, 7)}, r"test labels \[7\] never occur"),
         ({"labels": ()}, "at least one for training"),
         ({"labels": (-1,), "kind": "iid"}, "1 images do not make 2 experiences"),
@@ -237,7 +275,15 @@ def test_a_limit_cuts_the_stream_and_nothing_else():
     assert len(schedule(ragged(), key_seed=0, batch_size=3, limit=99).id) == 7
 
 
-@pytest.mark.parametrize("bad", [{"key_seed": -1}, {"batch_size": 0}, {"limit": -1}])
+@pytest.mark.parametrize(
+    "bad", [{"key_seed": -1}, {"batch_size": 0}, {"limit": -1}, {"epochs": 0}]
+)
 def test_impossible_schedules_are_refused(bad):
     with pytest.raises(ValueError, match="at least"):
         schedule(ragged(), **({"key_seed": 0, "batch_size": 1} | bad))
+
+
+@pytest.mark.parametrize("kind", ["class", "irregular", "blurred"])
+def test_only_iid_streams_may_have_epochs(kind):
+    with pytest.raises(ValueError, match=f"epochs must be 1 .* kind '{kind}'"):
+        schedule(cifar(kind), key_seed=0, batch_size=10, epochs=2)

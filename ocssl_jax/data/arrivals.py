@@ -1,0 +1,123 @@
+"""When each image arrives: the batches of a stream, a pure function of its arguments.
+
+So a run resumes from its step number alone.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ocssl_jax.data.experiences import Benchmark
+
+SEGMENT = 1  # in the seed of a blurred boundary, beside its experience's number
+
+
+class Schedule(NamedTuple):
+    """The batches in the order of their arrival."""
+
+    id: np.ndarray  # [steps b] int32, positions in train_image
+    mask: np.ndarray  # [steps b] bool, False on rows that fill up a last, short batch
+    experience: np.ndarray  # [steps] int32
+    boundary: np.ndarray  # [steps] bool, the first batch of an experience or segment
+
+
+class Phase(NamedTuple):
+    """Images that arrive shuffled among themselves."""
+
+    images: np.ndarray  # int32 positions
+    key: tuple[int, ...]  # of their order, beside the key seed
+    experience: int
+
+
+def schedule(
+    bench: Benchmark,
+    *,
+    key_seed: int,
+    batch_size: int,
+    limit: int = 0,
+    epochs: int = 1,
+) -> Schedule:
+    """The order of arrival: every training image exactly once, or `epochs` times.
+
+    Each experience is shuffled by `default_rng([key_seed, experience])` and cut into as
+    few batches as hold it, their sizes differing by at most one: a last batch of a
+    single image would ruin the running statistics just before the probe. Batches below
+    `batch_size` are filled up with masked rows.
+
+    The segment before an experience of a 'blurred' stream counts as a part of that
+    experience, shuffled by itself and with a boundary of its own. An 'iid' stream
+    shuffles all images anew each epoch; its steps are cut into experiences of equal
+    length, rounded, for the probes' sake alone: it has no boundary but the first.
+
+    Args:
+      bench: the experiences.
+      key_seed: of the order, at least 0; one per run seed.
+      batch_size: rows of a batch.
+      limit: keeps only so many batches of the stream; 0 keeps them all.
+      epochs: how often the images of an 'iid' stream arrive; 1 for all other kinds.
+
+    Raises:
+      ValueError: a number is out of its range.
+    """
+    _check(bench, key_seed, batch_size, limit, epochs)
+    phases = _phases(bench, epochs)
+    ids, mask, start, experience = [], [], [], []
+    for images, key, number in phases:
+        order = np.random.default_rng([key_seed, *key]).permutation(images)
+        steps = -(-len(order) // batch_size)
+        parts = np.array_split(order, steps) if steps else []
+        ids += [np.resize(part, batch_size) for part in parts]
+        mask += [np.arange(batch_size) < len(part) for part in parts]
+        start.append(np.arange(steps) == 0)
+        experience.append(np.full(steps, number, np.int32))
+    whole = Schedule(
+        id=np.stack(ids).astype(np.int32),
+        mask=np.stack(mask),
+        experience=np.concatenate(experience),
+        boundary=np.concatenate(start),
+    )
+    if bench.kind == "iid":
+        whole = _probed_evenly(whole, len(bench.train))
+    return whole if not limit else Schedule(*(field[:limit] for field in whole))
+
+
+def _check(
+    bench: Benchmark, key_seed: int, batch_size: int, limit: int, epochs: int
+) -> None:
+    if key_seed < 0 or batch_size < 1 or limit < 0 or epochs < 1:
+        raise ValueError(
+            "key_seed and limit must be at least 0, batch_size and epochs at least 1, "
+            f"not {key_seed}, {limit}, {batch_size} and {epochs}"
+        )
+    if epochs > 1 and bench.kind != "iid":
+        raise ValueError(
+            f"epochs must be 1 for a stream of the kind {bench.kind!r}, which arrives "
+            f"once; only 'iid' may have more, not {epochs}"
+        )
+
+
+def _phases(bench: Benchmark, epochs: int) -> list[Phase]:
+    if bench.kind == "iid":
+        pool = np.concatenate(bench.train)
+        return [Phase(pool, (epoch,), 0) for epoch in range(epochs)]
+    phases = []
+    for number, images in enumerate(bench.train):
+        if number and bench.segments:
+            key = (number, SEGMENT)
+            phases.append(Phase(bench.segments[number - 1], key, number))
+        phases.append(Phase(images, (number,), number))
+    return phases
+
+
+def _probed_evenly(whole: Schedule, parts: int) -> Schedule:
+    """The schedule cut into `parts` experiences, without a boundary between them."""
+    steps = len(whole.experience)
+    if steps < parts:
+        raise ValueError(
+            f"{steps} batches do not make {parts} tasks; lower tasks or batch_size"
+        )
+    ends = (2 * steps * np.arange(1, parts + 1) + parts) // (2 * parts)  # rounded
+    experience = np.searchsorted(ends, np.arange(steps), side="right")
+    return whole._replace(
+        experience=experience.astype(np.int32), boundary=np.arange(steps) == 0
+    )
