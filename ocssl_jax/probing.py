@@ -6,7 +6,7 @@ never changes training.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -15,7 +15,6 @@ from ml_collections import ConfigDict
 from ocssl_jax.accuracy import Record, hold, task_accuracy, to_records
 from ocssl_jax.build import Experiment
 from ocssl_jax.core import Key, Variables
-from ocssl_jax.data import Benchmark
 from ocssl_jax.errors import TrainingError
 from ocssl_jax.probes import Fit, Predict, subset
 from ocssl_jax.scopes import SCOPES, Variant
@@ -23,10 +22,35 @@ from ocssl_jax.scopes import SCOPES, Variant
 PROBE_KEY = 0x70726F62  # folded into a seed's key: apart from training's
 
 
+class Rows:
+    """Rows of an array that are read when they are needed.
+
+    The images of a large data set lie in a file mapped to memory, and do not fit in it.
+    """
+
+    def __init__(self, array: np.ndarray, index: np.ndarray):
+        """The rows `index` [m] of `array` [n ...]."""
+        self.array, self.index = array, index
+        self.shape = (len(index), *array.shape[1:])
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self.index)
+
+    def __getitem__(self, rows: Any) -> "Rows":
+        """Some of the rows, by a slice, positions or a mask."""
+        return Rows(self.array, self.index[rows])
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
+        """Read them: [m ...]."""
+        del copy  # indexing has copied
+        return np.asarray(self.array[self.index], dtype)
+
+
 class Split(NamedTuple):
     """Images of one role in probing."""
 
-    image: np.ndarray  # [m h w c] uint8
+    image: Rows  # [m h w c] uint8
     label: np.ndarray  # [m] int32
     task: np.ndarray  # [m] int32
 
@@ -67,33 +91,18 @@ def probing(experiment: Experiment, config: ConfigDict) -> Probing:
     ) -> Split:
         index = np.concatenate(parts)
         task = np.repeat(np.arange(len(parts), dtype=np.int32), [len(p) for p in parts])
-        return Split(np.asarray(image[index]), np.asarray(label[index]), task)
+        return Split(Rows(image, index), np.asarray(label[index]), task)
 
     train = split(dataset.train_image, dataset.train_label, bench.train)
-    train = train._replace(task=train_tasks(train, bench))
     shares = budgets(train, config.probe)
     kept = shares[max(shares)]  # holds the smaller ones
     return Probing(
-        Split(*(field[kept] for field in train)),
+        Split(train.image[kept], train.label[kept], train.task[kept]),
         split(dataset.train_image, dataset.train_label, bench.val),
         split(dataset.test_image, dataset.test_label, bench.test),
         len(bench.test),
         {ratio: np.searchsorted(kept, rows) for ratio, rows in shares.items()},
     )
-
-
-def train_tasks(train: Split, bench: Benchmark) -> np.ndarray:
-    """[m] the task whose test set a training image belongs to.
-
-    That is its experience; but an iid stream mixes the classes of the tasks, and there
-    the class decides.
-    """
-    if bench.kind != "iid":
-        return train.task
-    task = np.zeros(1 + max(map(max, bench.classes)), np.int32)
-    for number, classes in enumerate(bench.classes):
-        task[list(classes)] = number
-    return task[train.label]
 
 
 def budgets(train: Split, probe: ConfigDict) -> dict[float, np.ndarray]:
@@ -117,11 +126,11 @@ class Encoder:
         self._batch_size = batch_size
         self._encode = jax.jit(experiment.learning.encode)
 
-    def __call__(self, variables: Variables, images: np.ndarray) -> np.ndarray:
+    def __call__(self, variables: Variables, images: Rows | np.ndarray) -> np.ndarray:
         """Features [m f] float32 of uint8 `images` [m h w c], m at least 1."""
         size, features = self._batch_size, []
         for start in range(0, len(images), size):
-            part = images[start : start + size]
+            part = np.asarray(images[start : start + size])
             padded = np.concatenate([part, np.repeat(part[:1], size - len(part), 0)])
             encoded = self._encode(variables, padded)
             features.append(np.asarray(encoded)[: len(part)])

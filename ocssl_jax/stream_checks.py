@@ -31,7 +31,7 @@ def _check_streaming(config: ConfigDict) -> None:
         raise UsageError(
             f"config.stream.kind must be domain for {s.dataset!r}, got {s.kind!r}"
         )
-    scopes = tuple(config.probe.get("scopes", ("joint",)))
+    scopes = tuple(config.probe.scopes)
     if config.probe.names and scopes != ("separate",):
         raise UsageError(
             f"{s.dataset!r} tests on images that the next domain trains on: only "
