@@ -13,6 +13,8 @@ B, D, N = 4, 5, 16
 MAKE = {
     "reservoir": lambda: MEMORIES["reservoir"](N, feature_decay=0.5),
     "fifo": lambda: MEMORIES["fifo"](N, feature_decay=0.5),
+    "minred": lambda: MEMORIES["minred"](N, feature_decay=0.5),
+    "part_and_select": lambda: MEMORIES["part_and_select"](N, feature_decay=0.5),
     "centroids": lambda: MEMORIES["centroids"](**settings(budget=13)),
 }
 
