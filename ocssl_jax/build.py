@@ -14,6 +14,7 @@ from ocssl_jax.core import Array, Method, Prepare, Stream, Variables
 from ocssl_jax.errors import UsageError, one_of
 from ocssl_jax.methods import METHODS
 from ocssl_jax.optim import OPTIMIZERS, SCHEDULES, Optimizer, make_optimizer
+from ocssl_jax.pairs import check_pair
 from ocssl_jax.probes import PROBES, Fit
 from ocssl_jax.step import Init, Step, make_step
 from ocssl_jax.strategies import STRATEGIES, Strategy
@@ -80,6 +81,7 @@ def make_learning(
     prepare = normalizer(mean, std)
     backbone = backbone_of(config, image_size=size)
     method, strategy = make_method(config, backbone), make_strategy(config)
+    check_pair(config, method)
     augment = made(
         make_augment,
         "augment",
@@ -214,13 +216,17 @@ def make_strategy(config: ConfigDict) -> Strategy:
 
 
 def optimizer_of(config: ConfigDict) -> Optimizer:
-    """The config's optimizer under its schedule."""
+    """The config's optimizer under its schedule.
+
+    Any strategy's group may have a `learning_rate_factor`.
+    """
     o = config.optimizer
+    factor = group(config.strategy, config.strategy.name).get("learning_rate_factor", 1)
     schedule = made(
         SCHEDULES[o.schedule],
         "optimizer",
         config.passes,
-        peak=o.learning_rate,
+        peak=factor * o.learning_rate,
         momentum=o.momentum,
         rise=o.rise,
         divisor=o.divisor,
