@@ -10,14 +10,14 @@ TWO_VIEWS = frozenset({"osiris_r", "scale"})
 
 
 def check_pair(config: ConfigDict, method: Method) -> None:
-    """The config's strategy must be able to work with its method.
+    """The config's strategy and baselines must be able to work with its method.
 
     Raises:
       UsageError: naming both and what is needed.
     """
-    strategy, name = config.strategy.name, config.method.name
-    if strategy in TWO_VIEWS and method.views != 2:
-        raise UsageError(
-            f"config.strategy.name {strategy!r} needs a method of 2 views of an image, "
-            f"and config.method.name {name!r} makes {method.views}"
-        )
+    for strategy in (config.strategy.name, *config.baselines):
+        if strategy in TWO_VIEWS and method.views != 2:
+            raise UsageError(
+                f"strategy {strategy!r} needs a method of 2 views of an image, and "
+                f"config.method.name {config.method.name!r} makes {method.views}"
+            )

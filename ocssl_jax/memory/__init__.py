@@ -16,3 +16,15 @@ MEMORIES: dict[str, Callable[..., Memory]] = {
     "minred": minred,
     "part_and_select": part_and_select,
 }
+
+
+def plain_memory(name: str, capacity: int, *, feature_decay: float) -> Memory:
+    """The memory `name`, which must be one that needs no settings of its own.
+
+    Raises:
+      ValueError: naming the memories that may be chosen.
+    """
+    plain = [known for known in MEMORIES if known != "centroids"]
+    if name not in plain:
+        raise ValueError(f"memory must be one of {', '.join(plain)}, got {name!r}")
+    return MEMORIES[name](capacity, feature_decay=feature_decay)

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from ocssl_jax.core import Array, Batch, Key, Learner, Outputs, Params, Stream
 from ocssl_jax.heads import Projector
 from ocssl_jax.losses import masked_mean, nt_xent, unit
-from ocssl_jax.memory import MEMORIES
+from ocssl_jax.memory import plain_memory
 from ocssl_jax.strategies.base import Strategy, chain
 from ocssl_jax.strategies.replay import (
     last_pass,
@@ -121,7 +121,7 @@ def osiris_r(
     """
     if temperature <= 0:
         raise ValueError(f"temperature must be above 0, got {temperature}")
-    kept = MEMORIES[memory](memory_size, feature_decay=feature_decay)
+    kept = plain_memory(memory, memory_size, feature_decay=feature_decay)
     stored = replay(kept, replay_size, start=replay_size + 1, admit=last_pass)
     # The method's head does not see the replayed rows: there is no news of their z.
     stored = stored._replace(update=Strategy().update)

@@ -30,7 +30,7 @@ from ocssl_jax.core import (
     Stream,
     Term,
 )
-from ocssl_jax.memory import MEMORIES
+from ocssl_jax.memory import plain_memory
 from ocssl_jax.strategies.base import Strategy, chain
 from ocssl_jax.strategies.replay import (
     last_pass,
@@ -174,6 +174,7 @@ def objective(s: Settings) -> Strategy:
 
 def store(memory: Memory, size: int) -> Strategy:
     """Replay from a memory that judges images by their backbone features."""
+    # Replay's draw and metrics; what enters the memory, and how, is decided below.
     part = replay(memory, size, start=1, admit=last_pass)
 
     def init(key: Key, learner: Learner, stream: Stream) -> tuple[Any, Any]:
@@ -242,7 +243,7 @@ def scale(
         )
     own = locals()
     settings = Settings(**{name: own[name] for name in Settings._fields})
-    kept = MEMORIES[memory](memory_size, feature_decay=feature_decay)
+    kept = plain_memory(memory, memory_size, feature_decay=feature_decay)
     nobody = lambda batch: jnp.zeros_like(batch.mask)
     part = with_objective(store(kept, replay_size), nobody)
     return chain(part, objective(settings))

@@ -200,4 +200,7 @@ def test_a_method_of_one_view_is_refused(strategy, monkeypatch):
     monkeypatch.setitem(METHODS, "one_view", one_view)
     with pytest.raises(UsageError, match=f"{strategy}.*2 views.*'one_view' makes 1"):
         tiny_learning(strategy__name=strategy, method__name="one_view")
-    tiny_learning(strategy__name="minred", method__name="one_view")
+    fields = {"strategy__name": "minred", "method__name": "one_view"}
+    tiny_learning(**fields)
+    with pytest.raises(UsageError, match=f"strategy '{strategy}' needs"):
+        tiny_learning(**fields, baselines=(strategy,))
