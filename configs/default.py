@@ -113,9 +113,36 @@ def strategy() -> ConfigDict:
             "align_weight": 1.0,  # omega in CLA, lambda in CLIMB
             "align_hidden": 512,
             "ema_decay": 0.999,
-            "er": {"memory": "reservoir"},  # reservoir | fifo
+            "er": {
+                "memory": "reservoir"
+            },  # reservoir | fifo | minred | part_and_select
             "cla_e": {"memory": "fifo"},
             "climb": climb(),
+            "minred": {"memory": "minred", "embed_in_train_mode": False},
+            "osiris_r": {
+                "memory": "reservoir",
+                "temperature": 0.1,  # of its own losses; simclr has a field of its own
+                "train_head": True,
+                "learning_rate_factor": 1.0,  # of optimizer.learning_rate, above 0
+            },
+            "scale": scale(),
+        }
+    )
+
+
+def scale() -> ConfigDict:
+    """SCALE's own fields."""
+    return ConfigDict(
+        {
+            "memory": "part_and_select",
+            "projection": 128,  # width of its own head's output
+            "temperature": 0.1,  # of SupCon, pseudo-positives and current relations
+            "past_temperature": 0.01,  # of the relations that are distilled
+            "positive_ratio": 0.1,  # of the way from mean to maximum similarity, [0, 1)
+            "distill_power": 0.15,  # distillation over contrast in the first pass
+            "normalize_features": True,
+            "contrast_first_rows": False,
+            "past_of_each_pass": False,
         }
     )
 
@@ -226,7 +253,14 @@ def reference() -> ConfigDict:
                         "freeze_with_first_row": True,
                         "first_fill_matches": 0,
                     },
-                }
+                },
+                "minred": {"embed_in_train_mode": True},
+                "osiris_r": {"train_head": False, "learning_rate_factor": 2.0},
+                "scale": {
+                    "normalize_features": False,
+                    "contrast_first_rows": True,
+                    "past_of_each_pass": True,
+                },
             },
         }
     )

@@ -15,6 +15,7 @@ from ocssl_jax.downstream import downstream
 from ocssl_jax.errors import UsageError, one_of
 from ocssl_jax.methods import METHODS
 from ocssl_jax.optim import OPTIMIZERS, SCHEDULES, Optimizer, make_optimizer
+from ocssl_jax.pairs import check_pair
 from ocssl_jax.pretrained import Pretrained, pretrained
 from ocssl_jax.probes import PROBES, Fit
 from ocssl_jax.step import Init, Step, make_step
@@ -90,6 +91,7 @@ def make_learning(
     backbone = backbone_of(config, image_size=size)
     started = starting(config, backbone, shape=shape)
     method, strategy = make_method(config, started), make_strategy(config)
+    check_pair(config, method)
     augment = made(
         make_augment,
         "augment",
@@ -255,13 +257,17 @@ def make_strategy(config: ConfigDict) -> Strategy:
 
 
 def optimizer_of(config: ConfigDict) -> Optimizer:
-    """The config's optimizer under its schedule."""
+    """The config's optimizer under its schedule.
+
+    Any strategy's group may have a `learning_rate_factor`.
+    """
     o = config.optimizer
+    factor = group(config.strategy, config.strategy.name).get("learning_rate_factor", 1)
     schedule = made(
         SCHEDULES[o.schedule],
         "optimizer",
         config.passes,
-        peak=o.learning_rate,
+        peak=factor * o.learning_rate,
         momentum=o.momentum,
         rise=o.rise,
         divisor=o.divisor,

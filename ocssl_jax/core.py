@@ -75,6 +75,13 @@ class Features(NamedTuple):
     model: Model
 
 
+class Term(NamedTuple):
+    """A loss that is minimised at a weight which is part of what was found out."""
+
+    value: Array  # [] float32
+    weight: Array  # [] float32
+
+
 class Outputs(NamedTuple):
     """What a method says of a batch; the mean of `loss` over real rows is minimised."""
 
@@ -82,6 +89,7 @@ class Outputs(NamedTuple):
     e: Array  # [v n f] float32
     z: Array  # [v n d] float32
     model: Model
+    terms: Any = ()  # the strategy's loss terms by name, in its `update`
 
 
 def own_encoder(params: Params, model: Model) -> Variables:
@@ -144,8 +152,15 @@ class Learner:
 
     def embed(self, images: Array) -> Array:
         """Projections [m d] of uint8 images [m h w c], with running BN statistics."""
+        return self._seen(images).z
+
+    def features(self, images: Array) -> Array:
+        """Backbone features [m f] of uint8 images, with running BN statistics."""
+        return self._seen(images).e
+
+    def _seen(self, images: Array) -> Features:
         x = self.prepare(images)
-        return self.method.forward(self.params, self.model, x, train=False).z
+        return self.method.forward(self.params, self.model, x, train=False)
 
 
 @struct.dataclass

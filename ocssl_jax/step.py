@@ -24,6 +24,7 @@ from ocssl_jax.core import (
     Outputs,
     Prepare,
     Stream,
+    Term,
     TrainState,
 )
 from ocssl_jax.losses import masked_mean
@@ -33,6 +34,11 @@ from ocssl_jax.strategies.base import Strategy
 Metrics = dict[str, Array]
 Init = Callable[[Key, Stream], TrainState]
 Step = Callable[[TrainState, Stream], tuple[TrainState, Metrics]]
+
+
+def weighted(term: Array | Term) -> Array:
+    """What a loss term adds to the total []."""
+    return term.weight * term.value if isinstance(term, Term) else term
 
 
 def make_step(
@@ -84,10 +90,13 @@ def make_step(
 
         def objective(params: Any) -> tuple[Array, tuple[Outputs, Metrics]]:
             out = method.loss(params["method"], model, batch, k_loss)
-            terms = {"ssl": masked_mean(out.loss, batch.loss_mask)} | strategy.loss(
+            added = strategy.loss(
                 params["strategy"], kept, learner_of(params, model), batch, out
             )
-            return jnp.sum(jnp.stack([*terms.values()])), (out, terms)
+            terms = {"ssl": masked_mean(out.loss, batch.loss_mask)}
+            terms |= {name: weighted(term) for name, term in added.items()}
+            total = jnp.sum(jnp.stack([*terms.values()]))
+            return total, (out._replace(terms=added), terms)
 
         (loss, (out, terms)), grads = jax.value_and_grad(objective, has_aux=True)(
             params
@@ -102,7 +111,8 @@ def make_step(
             "learning_rate": optimizer.learning_rate(i),
             "rows": jnp.sum(batch.mask),
         }
-        return (params, model, kept, opt_state), (out._replace(model=()), metrics)
+        out = out._replace(model=(), terms=())
+        return (params, model, kept, opt_state), (out, metrics)
 
     def train_step(state: TrainState, stream: Stream) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(state.key, state.step)

@@ -120,7 +120,7 @@ def test_names_may_be_given_as_one_word():
 def test_every_overlaid_field_exists_and_differs_from_the_default():
     config = default.get_config()
     quirks = settings.flat(config.reference.to_dict())
-    assert len(quirks) == 9
+    assert len(quirks) == 15
     for name, value in quirks.items():
         assert settings.get(config, name) != value, name
 

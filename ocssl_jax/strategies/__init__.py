@@ -10,13 +10,19 @@ from ocssl_jax.strategies.base import Strategy, chain
 from ocssl_jax.strategies.cla import cla_e
 from ocssl_jax.strategies.climb import climb
 from ocssl_jax.strategies.er import er
+from ocssl_jax.strategies.minred import minred
 from ocssl_jax.strategies.none import none
+from ocssl_jax.strategies.osiris_r import osiris_r
+from ocssl_jax.strategies.scale import scale
 
 STRATEGIES: dict[str, Callable[..., Strategy]] = {
     "none": none,
     "er": er,
     "cla_e": cla_e,
     "climb": climb,
+    "minred": minred,
+    "osiris_r": osiris_r,
+    "scale": scale,
 }
 
 # Strategies that may read `stream.boundary`; every other one is task-free.

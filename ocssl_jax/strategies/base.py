@@ -6,22 +6,33 @@ under it. The seven hooks, in the order in which `step.py` calls them:
   init     (key, learner, stream)                 -> params, state
   begin    (key, state, learner, stream)          -> state, model   once a stream batch
   draw     (key, state, learner, stream, augment) -> Batch          each pass
-  loss     (params, state, learner, batch, out)   -> {name: []}     added to the SSL's
+  loss     (params, state, learner, batch, out)   -> {name: term}   added to the SSL's
   update   (state, learner, batch, out)           -> state          after each update
   end      (key, state, learner, stream, out)     -> state, model   once a stream batch
   metrics  (state)                                -> {name: []}     for the log
 
 `params` are trained with the method's; `state` is carried as it is. `begin` and `end`
-may hand back a changed `model` (BN statistics), nothing else of the learner.
+may hand back a changed `model` (BN statistics), nothing else of the learner. A loss
+term is an array [] or a `core.Term`; `update` finds those of its pass in `out.terms`.
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 
-from ocssl_jax.core import Array, Augment, Batch, Key, Learner, Model, Outputs, Stream
+from ocssl_jax.core import (
+    Array,
+    Augment,
+    Batch,
+    Key,
+    Learner,
+    Model,
+    Outputs,
+    Stream,
+    Term,
+)
 
 
 def _init(key: Key, learner: Learner, stream: Stream) -> tuple[Any, Any]:
@@ -79,7 +90,7 @@ class Strategy(NamedTuple):
     init: Callable[..., tuple[Any, Any]] = _init
     begin: Callable[..., tuple[Any, Model]] = _begin
     draw: Callable[..., Batch] = stream_only
-    loss: Callable[..., dict[str, Array]] = _loss
+    loss: Callable[..., Mapping[str, Array | Term]] = _loss
     update: Callable[..., Any] = _update
     end: Callable[..., tuple[Any, Model]] = _end
     metrics: Callable[..., dict[str, Array]] = _metrics
@@ -123,8 +134,8 @@ def chain(*parts: Strategy) -> Strategy:
 
     def loss(
         params: Any, state: Any, learner: Learner, batch: Batch, out: Outputs
-    ) -> dict[str, Array]:
-        terms: dict[str, Array] = {}
+    ) -> dict[str, Array | Term]:
+        terms: dict[str, Array | Term] = {}
         for part, p, s in zip(parts, params, state, strict=True):
             terms |= part.loss(p, s, learner, batch, out)
         return terms

@@ -3,7 +3,7 @@
 x <- replay(R) + stream(b);   L = L_ssl(x);   memory <- stream, after the passes
 """
 
-from ocssl_jax.memory import MEMORIES
+from ocssl_jax.memory import plain_memory
 from ocssl_jax.strategies.base import Strategy
 from ocssl_jax.strategies.replay import last_pass, replay
 
@@ -11,13 +11,13 @@ from ocssl_jax.strategies.replay import last_pass, replay
 def er(
     *, memory: str, memory_size: int, replay_size: int, feature_decay: float
 ) -> Strategy:
-    """ER on a reservoir (default) or a FIFO memory.
+    """ER on a reservoir (default) or another plain memory.
 
     Args:
-      memory: 'reservoir' or 'fifo'.
+      memory: 'reservoir', 'fifo' or another plain memory.
       memory_size: images kept, N.
       replay_size: replayed rows a pass, R; replay starts once more than R are held.
       feature_decay: of the features kept beside the images, which ER does not use.
     """
-    kept = MEMORIES[memory](memory_size, feature_decay=feature_decay)
+    kept = plain_memory(memory, memory_size, feature_decay=feature_decay)
     return replay(kept, replay_size, start=replay_size + 1, admit=last_pass)

@@ -107,3 +107,18 @@ def replay(memory: Memory, size: int, *, start: int, admit: Admit) -> Strategy:
     return Strategy(
         init=init, draw=draw, update=update, end=end, metrics=memory.metrics
     )
+
+
+def with_objective(part: Strategy, rows: Callable[[Batch], Array]) -> Strategy:
+    """`part`, the method's own loss being over the rows `rows(batch)` [n] bool only."""
+
+    def draw(*seen: Any) -> Batch:
+        batch = part.draw(*seen)
+        return dataclasses.replace(batch, objective=rows(batch))
+
+    return part._replace(draw=draw)
+
+
+def stream_rows(batch: Batch) -> Array:
+    """[n] bool: True for the rows of the stream, which follow the replayed ones."""
+    return jnp.arange(len(batch.mask)) >= batch.replayed

@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 from centroid_world import SHAPE, STILL, encode, settings, stream
 
-from ocssl_jax.memory import MEMORIES
+from ocssl_jax.memory import MEMORIES, plain_memory
 
 B, D, N = 4, 5, 16
 MAKE = {
     "reservoir": lambda: MEMORIES["reservoir"](N, feature_decay=0.5),
     "fifo": lambda: MEMORIES["fifo"](N, feature_decay=0.5),
+    "minred": lambda: MEMORIES["minred"](N, feature_decay=0.5),
+    "part_and_select": lambda: MEMORIES["part_and_select"](N, feature_decay=0.5),
     "centroids": lambda: MEMORIES["centroids"](**settings(budget=13)),
 }
 
@@ -50,6 +52,13 @@ def memory(request):
 
 def test_registry_is_tested():
     assert set(MAKE) == set(MEMORIES)
+
+
+@pytest.mark.parametrize("name", ["centroids", "lifo"])
+def test_a_memory_that_is_not_plain_is_refused_where_a_plain_one_is_needed(name):
+    words = f"one of reservoir, fifo, minred, part_and_select, got '{name}'"
+    with pytest.raises(ValueError, match=words):
+        plain_memory(name, N, feature_decay=0.5)
 
 
 def test_filling_never_recompiles_never_pads_and_stays_in_shape(memory):
