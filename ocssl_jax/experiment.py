@@ -88,7 +88,7 @@ def random_encoder(learner: Run, folder: Path) -> Records:
     keys = [jax.random.key(seed) for seed in learner.config.seeds]
     initial = learner.seeds.split(learner.seeds.init(keys, learner.arrivals(0)))
     probed = learner.probed(initial, after=0)
-    records = accuracy.hold(probed, experiences=last + 1)
+    records = accuracy.hold(probed.test, experiences=last + 1)
     write_records(path, records)
     return records
 
@@ -118,6 +118,7 @@ def summarised(
         "seeds": list(config.seeds),
         "fidelity": config.fidelity,
         "metrics": {},
+        "validation": {},
         "baselines": {},
         "time": time,
         "throughput": {
@@ -138,11 +139,25 @@ def summarised(
         first = config.probe.names[0]
         summary |= {"probe": first, "test_sizes": sizes, "probes": by_probe}
         summary["metrics"] = by_probe[first]
+        summary["validation"] = validation(learner, images.val_sizes)
         summary["baselines"] = {
             name: summarise(records, probe=first, sizes=sizes)
             for name, records in baselines.items()
         }
     return summary
+
+
+def validation(learner: Run, sizes: Sequence[int]) -> dict[str, Any]:
+    """Each probe's joint validation accuracy at the end of the stream, over seeds.
+
+    For choosing between runs, not for reporting: the linear probe is tuned on the same
+    images.
+    """
+    rows = learner.validation
+    return {
+        name: summarise(rows, probe=name, sizes=sizes)["FA"]
+        for name in dict.fromkeys(row.probe for row in rows)
+    }
 
 
 def report(

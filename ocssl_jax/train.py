@@ -29,7 +29,7 @@ from ocssl_jax.errors import (
     TrainingError,
     UsageError,
 )
-from ocssl_jax.probing import Encoder, probe, probing
+from ocssl_jax.probing import Accuracies, Encoder, probe, probing
 from ocssl_jax.progress import Progress
 from ocssl_jax.writers import History
 
@@ -98,6 +98,7 @@ class Run:
         rows = experiment.schedules[0].mask.sum(axis=1)  # the same for every seed
         self.met = np.concatenate([[0], np.cumsum(rows)])  # stream images by step
         self.records = self._read_records()
+        self.validation = self._read_validation()
         self.history = History(
             folder, step=self.step, tensorboard=config.log.tensorboard
         )
@@ -127,6 +128,13 @@ class Run:
                     f"bring the file back, or start over in another --workdir"
                 )
         done = {e for end, e in self.ends.items() if end <= self.step}
+        return [row for row in rows if row.after_experience in done]
+
+    def _read_validation(self) -> list[accuracy.Record]:
+        """Rows of `validation.csv` that belong to those of `accuracy.csv`."""
+        path = self.folder / "validation.csv"
+        rows = accuracy.read(path) if path.exists() else []
+        done = {row.after_experience for row in self.records}
         return [row for row in rows if row.after_experience in done]
 
     def _wanted(self, experience: int) -> bool:
@@ -243,20 +251,21 @@ class Run:
         progress.probing(self)
         with self.clock.part("probe_s"):
             states = self.seeds.split(self.states)
-            self.records += self.probed(states, after=experience)
+            found = self.probed(states, after=experience)
+        self.records += found.test
+        self.validation += found.val
+        if self.validation:
+            write_records(self.folder / "validation.csv", self.validation)
+        # Last: an experience counts as probed once its rows are in this file.
         write_records(self.folder / "accuracy.csv", self.records)
         progress.probed(self, experience)
 
-    def probed(
-        self, states: Sequence[TrainState], *, after: int
-    ) -> list[accuracy.Record]:
+    def probed(self, states: Sequence[TrainState], *, after: int) -> Accuracies:
         """Accuracies of every seed's encoder."""
         assert self.images is not None
         encoder = self.experiment.learning.method.encoder
-        return [
-            record
-            for seed, state in zip(self.config.seeds, states, strict=True)
-            for record in probe(
+        found = [
+            probe(
                 self.experiment,
                 self.encode,
                 self.images,
@@ -264,11 +273,16 @@ class Run:
                 seed=seed,
                 after=after,
             )
+            for seed, state in zip(self.config.seeds, states, strict=True)
         ]
+        return Accuracies(
+            [record for one in found for record in one.test],
+            [record for one in found for record in one.val],
+        )
 
 
 def write_records(path: Path, records: Sequence[accuracy.Record]) -> None:
-    """Replace `accuracy.csv`."""
+    """Replace `accuracy.csv`, or a file of its kind."""
     lines = [",".join(accuracy.FIELDS)]
     # In full: a resumed run computes its summary from what it reads here.
     lines += [",".join(map(str, record)) for record in records]
