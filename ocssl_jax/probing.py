@@ -17,6 +17,7 @@ from ml_collections import ConfigDict
 from ocssl_jax.accuracy import Record, task_accuracy, to_records
 from ocssl_jax.build import Experiment
 from ocssl_jax.core import Variables
+from ocssl_jax.errors import TrainingError
 from ocssl_jax.probes import subset
 
 PROBE_KEY = 0x70726F62  # folded into a seed's key: apart from training's
@@ -107,10 +108,20 @@ def probe(
     seed: int,
     after: int,
 ) -> Accuracies:
-    """Accuracy of every probe on every task after experience `after`."""
+    """Accuracy of every probe on every task after experience `after`.
+
+    Raises:
+      TrainingError: if the encoder gives features that are not finite. Its parameters
+        may be: large ones overflow within the network.
+    """
     train_x = encode(variables, images.train.image)
     val_x = encode(variables, images.val.image) if len(images.val.label) else None
     test_x = encode(variables, images.test.image)
+    if not all(np.isfinite(x).all() for x in (train_x, val_x, test_x) if x is not None):
+        raise TrainingError(
+            f"the encoder's features are not finite after experience {after}, seed "
+            f"{seed}. A smaller optimizer.learning_rate often helps."
+        )
     key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), PROBE_KEY), after)
     found = Accuracies([], [])
     for name, fit in experiment.probes.items():

@@ -15,7 +15,7 @@ from ocssl_jax.backbones import make_backbone
 from ocssl_jax.build import build
 from ocssl_jax.checkpoint import Checkpoints
 from ocssl_jax.errors import Interrupted, TrainingError, UsageError
-from ocssl_jax.probing import Encoder
+from ocssl_jax.probing import Encoder, probe, probing
 from ocssl_jax.train import Run, Stop
 
 
@@ -208,6 +208,20 @@ def test_a_loss_that_is_not_finite_stops_the_run(data_dir, tmp_path):
     saved = Checkpoints(tmp_path / "run" / "checkpoints", keep=1)
     assert (saved.latest() or 0) < 12
     saved.close()
+
+
+def test_features_that_are_not_finite_stop_the_run(data_dir):
+    """Large parameters overflow within the network: loss and norms are finite still."""
+    config = config_with(data_dir)
+    done = build(config)
+    images = probing(done, config)
+    for split in images[:3]:
+
+        def encode(_, x, bad=split.image):
+            return np.full((len(x), 2), np.inf if x is bad else 1.0)
+
+        with pytest.raises(TrainingError, match="after experience 2, seed 1"):
+            probe(done, encode, images, {}, seed=1, after=2)
 
 
 def test_per_seed_values_follow_the_order_of_the_seeds(data_dir, tmp_path):
