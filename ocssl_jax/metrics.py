@@ -14,6 +14,7 @@ import numpy as np
 from ocssl_jax.accuracy import Record, to_matrix
 
 METRICS = ("FA", "CA", "CA_seen", "forgetting")  # the ones every table shows
+ALL = (*METRICS, "forgetting_first", "forward_transfer")  # what `measure` gives
 
 
 def overall(matrix: Any, sizes: Any) -> np.ndarray:
