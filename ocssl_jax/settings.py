@@ -164,6 +164,11 @@ def decisive(config: Mapping[str, Any], free: Iterable[str] = FREE) -> dict[str,
     }
 
 
+def key(config: Mapping[str, Any], free: Iterable[str] = FREE) -> str:
+    """One text for all configs, as JSON holds them, that decide the same results."""
+    return json.dumps(decisive(config, free), sort_keys=True)
+
+
 def differences(
     old: Mapping[str, Any], new: Mapping[str, Any], free: Iterable[str] = FREE
 ) -> list[str]:

@@ -146,7 +146,9 @@ def test_the_printed_command_gives_the_config_of_the_best_point(sweep, runs, tmp
 
 def test_the_csv_holds_what_the_summaries_hold(sweep, runs, tmp_path):
     sweep("--grid", RATES, "--metric", "FA")
-    rows = list(csv.DictReader((tmp_path / "sweep" / "sweep.csv").open()))
+    rows = list(
+        csv.DictReader((tmp_path / "sweep" / "sweep.csv").read_text().splitlines())
+    )
     assert [float(row["optimizer.learning_rate"]) for row in rows] == [0.03, 0.1, 0.3]
     for row in rows:
         path = tmp_path / "sweep" / row["folder"] / "summary.json"
@@ -347,7 +349,9 @@ def test_real_runs_one_of_which_diverges(sweep, tmp_path):
     good = tmp_path / "sweep" / "learning_rate=0.1"
     assert lines[-3] == f"best by validation accuracy: {good}"
     summary = json.loads((good / "summary.json").read_text())
-    row = next(csv.DictReader((tmp_path / "sweep" / "sweep.csv").open()))
+    row = next(
+        csv.DictReader((tmp_path / "sweep" / "sweep.csv").read_text().splitlines())
+    )
     validation = summary["validation"]["ridge"]
     assert float(row["validation_mean"]) == validation["mean"]
     assert np.mean(validation["per_seed"]) == pytest.approx(validation["mean"])

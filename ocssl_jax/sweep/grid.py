@@ -1,7 +1,6 @@
 """From `--grid` flags to the points of a full grid, each with the config of its run."""
 
 import ast
-import json
 import shlex
 import zlib
 from collections.abc import Mapping, Sequence
@@ -40,18 +39,13 @@ class Point(NamedTuple):
     @property
     def key(self) -> str:
         """The same for configs that give the same results."""
-        return key_of(settings.as_json(self.config))
+        return settings.key(settings.as_json(self.config))
 
     def command(self, folder: Path) -> str:
         """The shell command that runs the point by itself in `folder`."""
         return shlex.join(
             ["python", "launch.py", *self.arguments, f"--workdir={folder}"]
         )
-
-
-def key_of(config: Mapping[str, Any]) -> str:
-    """The decisive fields of a config, as JSON holds it, in one text."""
-    return json.dumps(settings.decisive(config), sort_keys=True)
 
 
 def parse(flags: Sequence[str]) -> Grid:
@@ -162,10 +156,10 @@ def placed(found: Sequence[Point], folder: Path) -> dict[str, Point]:
     configs = {
         n: workdir.read_json(p, needs="config")["config"] for n, p in runs.items()
     }
-    names = {key_of(config): name for name, config in configs.items()}
+    names = {settings.key(config): name for name, config in configs.items()}
     keys = {point.key for point in found}
     for name, config in configs.items():
-        if key_of(config) not in keys:
+        if settings.key(config) not in keys:
             raise UsageError(_stranger(folder / name, config, found))
     return {names.get(point.key, point.name): point for point in found}
 
