@@ -231,7 +231,7 @@ def checkpoint() -> ConfigDict:
             "keep": 2,  # checkpoints; older ones are deleted
             # Each experience's encoders in encoders/, for ocssl_jax.evaluate; they take
             # experiences x seeds x the encoder's size: 45 MB for a ResNet-18.
-            "encoders": False,
+            "encoders": True,
         }
     )
 

@@ -1,6 +1,6 @@
 """Encoders as files: one safetensors a seed, tensors named by their path in the module.
 
-With `checkpoint.encoders` a run keeps those of every experience, in
+Unless `checkpoint.encoders` is False a run keeps those of every experience, in
 `encoders/after_<experience>/seed_<seed>.safetensors`, to be probed at any later time.
 """
 

@@ -3,10 +3,10 @@
   python -m ocssl_jax.evaluate runs/climb --probe knn
   python -m ocssl_jax.evaluate runs/climb --scope separate --ratio 0.05,0.1,0.5,1
 
-Every experience's encoders are judged where the run kept them
-(--config.checkpoint.encoders=True), the final ones where it has finished; of a run
-under way those that it has by now. Results go to WORKDIR/evaluation/; repeat a command
-to go on where it was interrupted.
+Every experience's encoders are judged unless the run kept none
+(--config.checkpoint.encoders=False): then the final ones once it has finished. Of a run
+under way those are judged that it has by now. Results go to WORKDIR/evaluation/; repeat
+a command to go on where it was interrupted.
 
 Exit code: 0 done, or stopped and saved; 2 wrong input; 1 an encoder that is not
 finite, or the disk failed.

@@ -44,7 +44,7 @@ def evaluate(folder: Path, asked: Mapping[str, Any]) -> str:
     if not saved:
         raise UsageError(
             f"{folder} holds no saved encoder: let a run finish, or keep the encoders "
-            f"of every experience with --config.checkpoint.encoders=True"
+            f"of every experience by leaving config.checkpoint.encoders True"
         )
     place = folder / FOLDER / name_of(config.probe)
     with workdir.held(place), Stop() as stop:
@@ -135,7 +135,7 @@ def judged(
                 encode.all(variables, images),
                 seed=seed,
                 after=after,
-            )
+            ).test
             write_records(path, records)
             print(f"judged experience {after + 1}, seed {seed}", flush=True)
             stop.check(f"after experience {after + 1}, seed {seed}")

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from ocssl_jax import accuracy, export, scopes, settings, workdir, writers
+from ocssl_jax import accuracy, export, metrics, scopes, settings, workdir, writers
 from ocssl_jax.build import Experiment, build
 from ocssl_jax.core import TrainState
 from ocssl_jax.probing import judge_constant
@@ -127,6 +127,7 @@ def summarised(
         "seeds": list(config.seeds),
         "fidelity": config.fidelity,
         "metrics": {},
+        "validation": {},
         "baselines": {},
         "time": time,
         "throughput": {
@@ -141,11 +142,25 @@ def summarised(
     if images is not None:
         sizes, first = images.sizes, scopes.leading(learner.ways)
         summary |= scopes.judged(learner.records, learner.ways, sizes)
+        summary["validation"] = validation(learner, images.val_sizes)
         summary["baselines"] = {
             name: scopes.metrics_of(records, first, sizes)
             for name, records in baselines.items()
         }
     return summary
+
+
+def validation(learner: Run, sizes: Sequence[int]) -> dict[str, Any]:
+    """Each probe's joint validation accuracy at the end of the stream, over seeds.
+
+    For choosing between runs, not for reporting: the linear probe is tuned on the same
+    images.
+    """
+    rows = learner.validation
+    return {
+        name: metrics.summarise(rows, probe=name, sizes=sizes)["FA"]
+        for name in dict.fromkeys(row.probe for row in rows)
+    }
 
 
 def report(

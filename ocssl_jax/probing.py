@@ -3,6 +3,10 @@
 Features are computed once and shared by all probes, scopes and shares of the labels.
 The labels that a probe may use, and its key, depend on seeds of their own: probing
 never changes training.
+
+Each fitted classifier is asked about the test images, for results, and about the
+validation images, for choosing between runs. The linear probe has chosen its epoch on
+the latter, as the reference's does: too high a number to be reported.
 """
 
 from collections.abc import Mapping, Sequence
@@ -72,6 +76,18 @@ class Probing(NamedTuple):
     def sizes(self) -> list[int]:
         """Test samples of each task."""
         return np.bincount(self.test.task, minlength=self.tasks).tolist()
+
+    @property
+    def val_sizes(self) -> list[int]:
+        """Validation samples of each task."""
+        return np.bincount(self.val.task, minlength=self.tasks).tolist()
+
+
+class Accuracies(NamedTuple):
+    """What the probes got right; no `val` where no validation images are held out."""
+
+    test: list[Record]
+    val: list[Record]
 
 
 class Features(NamedTuple):
@@ -151,7 +167,7 @@ def judge(
     *,
     seed: int,
     after: int,
-) -> list[Record]:
+) -> Accuracies:
     """Accuracy, in every way asked for, of an encoder after experience `after`.
 
     Args:
@@ -172,17 +188,19 @@ def judge(
             f"{seed}. A smaller optimizer.learning_rate often helps."
         )
     key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), PROBE_KEY), after)
-    records: list[Record] = []
+    found = Accuracies([], [])
+    asked = (images.test, features.test), (images.val, features.val)
     for way in ways:
         fit, share = probes[way.probe], images.shares[way.ratio]
-        accuracy = np.full(images.tasks, np.nan)
+        accuracy = np.full((len(asked), images.tasks), np.nan)
         for tasks in SCOPES[way.scope](images.tasks, after):
             if predict := fitted(fit, key, images, features, share, tasks):
-                accuracy[tasks] = right(predict, images.test, features.test, tasks)
-        records += to_records(
-            accuracy, seed=seed, probe=way.label, after_experience=after
-        )
-    return records
+                accuracy[:, tasks] = [right(predict, *pair, tasks) for pair in asked]
+        for records, row in zip(found, accuracy, strict=True):
+            records += to_records(
+                row, seed=seed, probe=way.label, after_experience=after
+            )
+    return found
 
 
 def fitted(
@@ -247,9 +265,10 @@ def judge_constant(
     """
     growing = [way for way in ways if way.scope == "upto"]
     others = [way for way in ways if way.scope != "upto"]
-    once = judge(probes, others, images, features, seed=seed, after=0)
+    once = judge(probes, others, images, features, seed=seed, after=0).test
     held = hold(once, experiences=1 + max(after))
     records = [record for record in held if record.after_experience in after]
     for experience in after:
-        records += judge(probes, growing, images, features, seed=seed, after=experience)
+        found = judge(probes, growing, images, features, seed=seed, after=experience)
+        records += found.test
     return records

@@ -237,15 +237,28 @@ def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return fields
 
 
+def decisive(config: Mapping[str, Any], free: Iterable[str] = FREE) -> dict[str, Any]:
+    """Dotted field -> value of what decides results: everything outside `free`."""
+    free = tuple(free)
+    return {
+        name: value
+        for name, value in flat(config).items()
+        if not any(name == f or name.startswith(f + ".") for f in free)
+    }
+
+
+def key(config: Mapping[str, Any], free: Iterable[str] = FREE) -> str:
+    """One text for all configs, as JSON holds them, that decide the same results."""
+    return json.dumps(decisive(config, free), sort_keys=True)
+
+
 def differences(
     old: Mapping[str, Any], new: Mapping[str, Any], free: Iterable[str] = FREE
 ) -> list[str]:
     """Lines `field: old -> new` for what decides results and is not the same."""
-    before, after = flat(old), flat(new)
-    free = tuple(free)
+    before, after = decisive(old, free), decisive(new, free)
     return [
         f"{name}: {before.get(name)!r} -> {after.get(name)!r}"
         for name in sorted(before.keys() | after.keys())
         if before.get(name) != after.get(name)
-        and not any(name == f or name.startswith(f + ".") for f in free)
     ]

@@ -21,7 +21,7 @@ from ocssl_jax.checkpoint import Checkpoints
 from ocssl_jax.clock import Clock
 from ocssl_jax.core import TrainState, Variables
 from ocssl_jax.errors import StorageError, TrainingError, UsageError
-from ocssl_jax.probing import Encoder, judge, probing
+from ocssl_jax.probing import Accuracies, Encoder, judge, probing
 from ocssl_jax.progress import Progress
 from ocssl_jax.stop import Stop
 from ocssl_jax.writers import History
@@ -60,6 +60,7 @@ class Run:
         rows = experiment.schedules[0].mask.sum(axis=1)  # the same for every seed
         self.met = np.concatenate([[0], np.cumsum(rows)])  # stream images by step
         self.records = self._read_records()
+        self.validation = self._read_validation()
         self.history = History(
             folder, step=self.step, tensorboard=config.log.tensorboard
         )
@@ -89,6 +90,13 @@ class Run:
                     f"bring the file back, or start over in another --workdir"
                 )
         done = {e for end, e in self.ends.items() if end <= self.step}
+        return [row for row in rows if row.after_experience in done]
+
+    def _read_validation(self) -> list[accuracy.Record]:
+        """Rows of `validation.csv` that belong to those of `accuracy.csv`."""
+        path = self.folder / "validation.csv"
+        rows = accuracy.read(path) if path.exists() else []
+        done = {row.after_experience for row in self.records}
         return [row for row in rows if row.after_experience in done]
 
     def _wanted(self, experience: int) -> bool:
@@ -214,7 +222,12 @@ class Run:
             return
         progress.probing(self)
         with self.clock.part("probe_s"):
-            self.records += self._probed(experience)
+            for found in self._probed(experience):
+                self.records += found.test
+                self.validation += found.val
+        if self.validation:
+            write_records(self.folder / "validation.csv", self.validation)
+        # Last: an experience counts as probed once its rows are in this file.
         write_records(self.folder / "accuracy.csv", self.records)
         progress.probed(self, experience)
 
@@ -232,12 +245,11 @@ class Run:
         for seed, state in zip(self.config.seeds, states, strict=True):
             yield seed, encoder(state.params["method"], state.model)
 
-    def _probed(self, experience: int) -> list[accuracy.Record]:
+    def _probed(self, experience: int) -> list[Accuracies]:
         """Accuracies of every seed's encoder."""
         assert self.images is not None
-        records = []
-        for seed, variables in self.encoders(self.seeds.split(self.states)):
-            records += judge(
+        return [
+            judge(
                 self.experiment.probes,
                 self.ways,
                 self.images,
@@ -245,11 +257,12 @@ class Run:
                 seed=seed,
                 after=experience,
             )
-        return records
+            for seed, variables in self.encoders(self.seeds.split(self.states))
+        ]
 
 
 def write_records(path: Path, records: Sequence[accuracy.Record]) -> None:
-    """Replace `accuracy.csv`."""
+    """Replace `accuracy.csv`, or a file of its kind."""
     lines = [",".join(accuracy.FIELDS)]
     # In full: a resumed run computes its summary from what it reads here.
     lines += [",".join(map(str, record)) for record in records]

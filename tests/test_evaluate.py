@@ -324,7 +324,7 @@ def test_what_is_no_run_is_refused(copy, tmp_path, capsys):
     bare = tmp_path / "bare"
     bare.mkdir()
     (bare / "config.json").write_text((copy / "config.json").read_text())
-    assert "checkpoint.encoders=True" in refused([bare], capsys)
+    assert "checkpoint.encoders" in refused([bare], capsys)
     assert sorted(p.name for p in bare.iterdir()) == ["config.json"]
 
 

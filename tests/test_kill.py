@@ -157,12 +157,13 @@ def test_killed_runs_end_with_the_same_bits(place, undisturbed):
         assert a.dtype == b.dtype
         np.testing.assert_array_equal(a, b)
     assert history(workdir) == history(undisturbed)
-    for name in ("accuracy.csv", "baselines/random/accuracy.csv"):
+    for name in ("accuracy.csv", "validation.csv", "baselines/random/accuracy.csv"):
         assert (workdir / name).read_bytes() == (undisturbed / name).read_bytes()
     ours, theirs = (
         json.loads((w / "summary.json").read_text()) for w in (workdir, undisturbed)
     )
     assert ours["metrics"] == theirs["metrics"]
+    assert ours["validation"] == theirs["validation"]
     tensors = [p.relative_to(undisturbed) for p in undisturbed.rglob("*.safetensors")]
     assert len(tensors) == 2 * (
         3 + 1

@@ -15,6 +15,7 @@ EQUAL, IRREGULAR = [10, 10, 10], [10, 30, 60]
 
 def test_all_conventions_on_a_hand_made_matrix():
     m = metrics.measure(A, EQUAL)
+    assert tuple(m) == metrics.ALL
     assert m["FA"] == pytest.approx(150 / 3)
     assert m["CA"] == pytest.approx((30 + 50 + 50) / 3)
     assert m["CA_seen"] == pytest.approx((60 + 60 + 50) / 3)

@@ -41,6 +41,11 @@ def test_rows_are_read_when_they_are_needed():
     np.testing.assert_array_equal(rows[np.arange(4) > 2], array[[5]])
 
 
+def on_test(*args, **fields):
+    """The records on test images."""
+    return judge(*args, **fields).test
+
+
 def blank(label, task):
     """Images of no content."""
     image = np.zeros((len(label), 1, 1, 1), np.uint8)
@@ -90,12 +95,27 @@ def matrix(records, label, experiences=3):
     return found
 
 
+def test_validation_images_are_asked_about_too():
+    images, features = made()
+    one_off = images.val.label.copy()
+    one_off[images.val.task == 1] = 0  # which no classifier of task 1 knows
+    images = images._replace(val=images.val._replace(label=one_off))
+    ways = [way("separate")]
+    found = judge({"nearest": nearest()}, ways, images, features, seed=5, after=0)
+    assert [(r.seed, r.probe, r.task, r.accuracy) for r in found.val] == [
+        (5, "nearest-separate", 0, 100.0),
+        (5, "nearest-separate", 1, 0.0),
+        (5, "nearest-separate", 2, 100.0),
+    ]
+    assert [r.accuracy for r in found.test] == [100.0, 100.0, 100.0]
+
+
 def test_accuracies_of_every_scope_by_hand():
     images, features = made()
     ways = [way(scope) for scope in ("joint", "upto", "separate")]
     records = []
     for after in range(3):
-        records += judge(
+        records += on_test(
             {"nearest": nearest()}, ways, images, features, seed=0, after=after
         )
     # Of task 2 the images of class 4 are taken for class 0 and those of 5 are right.
@@ -121,7 +141,7 @@ def test_accuracies_of_every_scope_by_hand():
 def test_a_classifier_sees_the_images_of_its_tasks_alone(scope, groups):
     images, features = made()
     calls = []
-    judge({"nearest": nearest(calls)}, [way(scope)], images, features, seed=0, after=1)
+    on_test({"nearest": nearest(calls)}, [way(scope)], images, features, seed=0, after=1)
     expected = [
         (np.repeat(g, PER_CLASS).tolist(), np.repeat(g, 2).tolist()) for g in groups
     ]
@@ -146,7 +166,7 @@ def test_after_the_last_experience_upto_is_joint():
         min_learning_rate=1e-4,
     )
     ways = [way(scope, probe="linear") for scope in ("joint", "upto")]
-    records = judge({"linear": fit}, ways, images, features, seed=3, after=2)
+    records = on_test({"linear": fit}, ways, images, features, seed=3, after=2)
     joint, upto = records[:3], records[3:]
     assert [r.accuracy for r in joint] == [r.accuracy for r in upto]
     assert len({r.accuracy for r in joint}) > 1
@@ -162,7 +182,7 @@ def test_a_task_of_one_class_is_always_recognised():
     )
     probes = {"ridge": ridge(alpha=1.0)}  # which refuses a single class by itself
     ways = [way(scope, probe="ridge") for scope in ("upto", "separate")]
-    records = judge(probes, ways, one, features, seed=0, after=0)
+    records = on_test(probes, ways, one, features, seed=0, after=0)
     assert [r.task for r in records] == [0, *range(6)]
     assert {r.accuracy for r in records} == {100.0}
 
@@ -178,7 +198,7 @@ def test_the_task_of_an_image_is_its_place_in_the_stream_not_its_label():
     place = np.where(task == 0, label, 1 - label)[:, None].astype("f4")
     features = Features(place, place, place)
     ways = [way(scope) for scope in ("joint", "upto", "separate")]
-    records = judge({"nearest": nearest()}, ways, images, features, seed=0, after=0)
+    records = on_test({"nearest": nearest()}, ways, images, features, seed=0, after=0)
     found = {(r.probe, r.task): r.accuracy for r in records}
     assert found == {
         ("nearest", 0): 50.0,  # both classes have the same mean: all are called 0
@@ -199,7 +219,7 @@ def test_an_encoder_that_never_changes_is_judged_once_but_for_growing_tasks():
     assert len(calls) == 1 + 3 + 2
     expected = []
     for after in (0, 2):
-        expected += judge(
+        expected += on_test(
             {"nearest": nearest()}, ways, images, features, seed=0, after=after
         )
     assert sorted(found) == sorted(expected)
@@ -212,7 +232,7 @@ def test_a_task_without_labels_or_test_images_is_left_out():
         test=Split(*(field[images.test.task != 2] for field in images.test)),
     )
     kept = features.test[images.test.task != 2]
-    records = judge(
+    records = on_test(
         {"nearest": nearest()},
         [way("separate")],
         none,
@@ -279,7 +299,7 @@ def test_classifiers_are_fitted_on_their_share_only(scope):
     calls = []
     probes = {"nearest": nearest(calls)}
     ways = [way(scope, 0.5), way(scope)]
-    records = judge(probes, ways, images, features, seed=0, after=2)
+    records = on_test(probes, ways, images, features, seed=0, after=2)
     fitted = sorted(label for train, _ in calls[: len(calls) // 2] for label in train)
     assert fitted == np.repeat(range(6), 4).tolist()
     tuned = [val for _, val in calls]

@@ -103,6 +103,50 @@ def test_the_summary_follows_from_the_accuracies(finished):
     assert flat["FA"]["mean"] == pytest.approx(flat["CA"]["mean"])
 
 
+def test_validation_accuracy_is_that_of_the_fitted_probe_on_the_validation_images(
+    finished,
+):
+    folder, config, _ = finished
+    summary = json.loads((folder / "summary.json").read_text())
+    done = build(config)
+    run = Run(done, config, folder)
+    run.checkpoints.close()
+    index = np.concatenate(done.bench.train)
+    held = np.concatenate(done.bench.val)
+    image, label = done.dataset.train_image, done.dataset.train_label
+    expected = []
+    for state in run.seeds.split(run.states):
+        encoder = done.learning.method.encoder(state.params["method"], state.model)
+        encode = Encoder(done, batch_size=64)
+        predict = done.probes["ridge"](
+            None, encode(encoder, image[index]), label[index], None, None
+        )
+        right = predict(encode(encoder, image[held])) == label[held]
+        expected.append(100 * right.mean())
+    found = summary["validation"]
+    assert list(found) == ["linear", "ridge"]
+    assert found["ridge"]["per_seed"] == pytest.approx(expected)
+    assert found["ridge"]["mean"] == pytest.approx(np.mean(expected))
+    rows = (folder / "validation.csv").read_text().splitlines()
+    assert rows[0] == "seed,probe,after_experience,task,accuracy"
+    assert len(rows) == 1 + 2 * 2 * 3 * 5  # seeds, probes, experiences, tasks
+
+
+def test_a_run_that_holds_nothing_out_has_no_validation_accuracy(data_dir, tmp_path):
+    config = config_with(
+        data_dir,
+        strategy__name="none",
+        baselines=(),
+        stream__limit=1,
+        stream__val_ratio=0.0,
+        probe__names=("ridge",),
+    )
+    experiment.run(config, tmp_path / "run", {})
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["validation"] == {} and summary["metrics"]
+    assert not (tmp_path / "run" / "validation.csv").exists()
+
+
 def test_the_exported_encoder_is_the_final_one(finished, data_dir):
     folder, config, _ = finished
     about = json.loads((folder / "encoder/encoder.json").read_text())

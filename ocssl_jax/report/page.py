@@ -42,15 +42,20 @@ h2 { font-size: 1.1rem; margin: 2.5rem 0 .8rem; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th, td { padding: .4rem .8rem; border-bottom: 1px solid var(--line); text-align: right;
   white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; }
+th:first-child, td:first-child { text-align: left; white-space: normal;
+  min-width: 8rem; position: sticky; left: 0; background: var(--page); }
 thead th { color: var(--muted); font-weight: 600; }
 tr.own td { font-weight: 600; }
 figure { margin: 0 0 1rem; }
+.scroll + figure { margin-top: 1rem; }
 img { display: block; max-width: 100%; height: auto; margin: 0 auto;
   background: #fff; border-radius: .25rem; padding: .4rem; }
 figcaption { margin-top: .6rem; }
 pre { overflow-x: auto; font-size: .85rem; }
 summary { cursor: pointer; }
+@media (max-width: 40rem) {
+  th, td { padding: .4rem .5rem; }
+  figure { padding: .4rem; } }
 """
 
 
@@ -68,26 +73,33 @@ def page(
       pictures: pairs of a PNG file, which is embedded, and its caption.
     """
     words = [summary.get(part) for part in ("strategy", "method", "dataset")]
-    title = escape(" · ".join(str(word) for word in words if word))
-    shown = "\n".join(_picture(path, caption) for path, caption in pictures)
     settings = json.dumps(config, indent=2, default=str, ensure_ascii=False)
+    body = [
+        _cards(summary),
+        _results(summary),
+        section("Pictures", "\n".join(picture(*pair) for pair in pictures)),
+        section("Time", _timing(summary)),
+        section("Config", FOLDED.format(escape(settings))),
+    ]
+    title = " · ".join(str(word) for word in words if word)
+    return document(title=title, subtitle=_subtitle(summary), body="\n".join(body))
+
+
+def document(*, title: str, subtitle: str, body: str) -> str:
+    """A whole page in the reports' style; `body` is HTML, the others are text."""
     return f"""<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
+<title>{escape(title)}</title>
 <style>{STYLE}</style>
 </head>
 <body>
 <main>
-<h1>{title}</h1>
-<p class="muted">{escape(_subtitle(summary))}</p>
-{_cards(summary)}
-{_results(summary)}
-{_section("Pictures", shown)}
-{_section("Time", _timing(summary))}
-{_section("Config", FOLDED.format(escape(settings)))}
+<h1>{escape(title)}</h1>
+<p class="muted">{escape(subtitle)}</p>
+{body}
 </main>
 </body>
 </html>
@@ -120,26 +132,36 @@ def _cards(summary: Mapping[str, Any]) -> str:
 def _results(summary: Mapping[str, Any]) -> str:
     """The run, its other probes and its baselines, one row each."""
     if not summary.get("metrics"):
-        return _section("Results", '<p class="muted">This run was not probed.</p>')
+        return section("Results", '<p class="muted">This run was not probed.</p>')
     own, first = str(summary.get("strategy", "this run")), summary.get("probe")
     others = {k: v for k, v in (summary.get("probes") or {}).items() if k != first}
     baselines = summary.get("baselines") or {}
     rows = [(own, summary["metrics"], "own")]
     rows += [(f"{own}, {name} probe", values, "") for name, values in others.items()]
     rows += [(NAMES.get(name, name), values, "") for name, values in baselines.items()]
-    body = "\n".join(
-        f'<tr class="{kind}"><td>{escape(name)}</td>'
-        + "".join(f"<td>{cell(values.get(m))}</td>" for m in METRICS)
-        + "</tr>"
-        for name, values, kind in rows
-    )
-    head = "".join(f"<th>{m}</th>" for m in METRICS)
+    cells = [
+        (name, *(cell(values.get(m)) for m in METRICS)) for name, values, _ in rows
+    ]
     note = "percent, mean ± sample standard deviation over seeds"
     note = escape(f"{first} probe, {note}" if first else note)
-    return _section(
-        "Results",
-        f'<div class="scroll"><table><thead><tr><th>strategy</th>{head}</tr></thead>'
-        f'<tbody>{body}</tbody></table></div><p class="muted">{note}</p>',
+    shown = tabulated(["strategy", *METRICS], cells, kinds=[kind for *_, kind in rows])
+    return section("Results", f'{shown}<p class="muted">{note}</p>')
+
+
+def tabulated(
+    head: Sequence[str],
+    body: Sequence[Sequence[str]],
+    kinds: Sequence[str] | None = None,
+) -> str:
+    """A table of texts, scrolling where it is too wide; `kinds`: class of each row."""
+    cells = lambda tag, row: "".join(f"<{tag}>{escape(t)}</{tag}>" for t in row)
+    rows = "\n".join(
+        f'<tr class="{kind}">{cells("td", row)}</tr>'
+        for row, kind in zip(body, kinds or [""] * len(body), strict=True)
+    )
+    return (
+        f'<div class="scroll"><table><thead><tr>{cells("th", head)}</tr></thead>'
+        f"<tbody>{rows}</tbody></table></div>"
     )
 
 
@@ -164,7 +186,8 @@ def _quantity(name: str, value: Any) -> tuple[str, str]:
     return name, number
 
 
-def _picture(path: Path, caption: str) -> str:
+def picture(path: Path, caption: str) -> str:
+    """A PNG file, embedded, with its caption below."""
     content = path.read_bytes()
     data = base64.b64encode(content).decode("ascii")
     text = escape(caption)
@@ -177,5 +200,6 @@ def _picture(path: Path, caption: str) -> str:
     )
 
 
-def _section(title: str, body: str) -> str:
+def section(title: str, body: str) -> str:
+    """A part of the page with a heading; nothing where `body` is empty."""
     return f"<section><h2>{title}</h2>\n{body}\n</section>" if body else ""

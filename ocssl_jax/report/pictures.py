@@ -59,10 +59,10 @@ def accuracy_picture(
         for axes, probe in zip(panels, probes, strict=True):
             found = matrices(records, probe, len(sizes))
             joint = [metrics.overall(m, sizes) for m in found]
-            _line(axes, joint, "all classes", style.COLOURS[0])
+            mean_line(axes, joint, "all classes", style.COLOURS[0])
             if found.shape[2] > 1 and len(sizes) > 1:
                 so_far = [metrics.seen(m) for m in found]
-                _line(axes, so_far, "tasks seen so far", style.COLOURS[1])
+                mean_line(axes, so_far, "tasks seen so far", style.COLOURS[1])
             for name, rows in baselines.items():
                 if probe in probe_names(rows):
                     known = matrices(rows, probe, len(sizes))
@@ -78,7 +78,13 @@ def accuracy_picture(
         style.legend_right(grid[0, -1])
 
 
-def _line(axes: Any, curves: Sequence[np.ndarray], label: str, colour: str) -> None:
+def mean_line(
+    axes: Any,
+    curves: Sequence[np.ndarray],
+    label: str,
+    colour: str,
+    dashes: Any = "-",
+) -> None:
     """Mean ± sample std of the seeds' curves [e], probed experiences only."""
     values = np.stack(curves)
     probed = np.flatnonzero(~np.isnan(values).all(axis=0))
@@ -87,7 +93,8 @@ def _line(axes: Any, curves: Sequence[np.ndarray], label: str, colour: str) -> N
     std = np.array([s["std"] or 0.0 for s in spread], np.float64)
     x = probed + 1
     marker = "o" if len(x) <= 25 else None
-    axes.plot(x, mean, color=colour, label=label, marker=marker, ms=4, zorder=3)
+    look = {"color": colour, "linestyle": dashes, "marker": marker}
+    axes.plot(x, mean, label=label, ms=4, zorder=3, **look)
     if std.any():
         axes.fill_between(x, mean - std, mean + std, color=colour, alpha=0.18, lw=0)
 

@@ -17,24 +17,32 @@ def cell(value: Mapping[str, Any] | None) -> str:
     return mean if value.get("std") is None else f"{mean} ± {value['std']:.2f}"
 
 
-def table(rows: Sequence[Row], *, metrics: Sequence[str] = METRICS) -> str:
+def table(
+    rows: Sequence[Row],
+    *,
+    metrics: Sequence[str] = METRICS,
+    first: str = "strategy",
+) -> str:
     """A Markdown table with one line a run, mean ± sample std over seeds in percent.
 
     Args:
       rows: pairs of a name and the `metrics` part of a `summary.json`.
       metrics: the columns, in order.
+      first: heading of the names.
 
     Returns:
       Lines joined by newlines, numbers aligned right, no newline at the end.
     """
-    head = ["strategy", *metrics]
-    body = [
-        [name.replace("|", r"\|"), *(cell(values.get(m)) for m in metrics)]
-        for name, values in rows
-    ]
-    widths = [max(len(line[i]) for line in [head, *body]) for i in range(len(head))]
+    body = [[name, *(cell(values.get(m)) for m in metrics)] for name, values in rows]
+    return aligned([first, *metrics], body)
+
+
+def aligned(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+    """A Markdown table of texts, all columns but the first aligned right."""
+    lines = [[text.replace("|", r"\|") for text in line] for line in (head, *body)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     rule = ["-" * widths[0], *("-" * (w - 1) + ":" for w in widths[1:])]
-    return "\n".join(_line(line, widths) for line in [head, rule, *body])
+    return "\n".join(_line(line, widths) for line in [lines[0], rule, *lines[1:]])
 
 
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:

@@ -1,0 +1,122 @@
+"""What the commands share: configs with fields changed by flags, one-line endings."""
+
+import argparse
+import runpy
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from ocssl_jax.errors import Interrupted, StorageError, TrainingError, UsageError
+
+ROOT = Path(__file__).resolve().parents[1]  # the checkout, with launch.py and configs/
+WRONG = (flags.Error, IndexError, KeyError, AttributeError, TypeError, ValueError)
+
+
+class Parser(argparse.ArgumentParser):
+    """Flags of a command; its module's docstring is the help, a refusal one line."""
+
+    def __init__(self, prog: str, text: str):
+        """A parser that answers `--help` with `text`."""
+        super().__init__(prog, allow_abbrev=False)
+        self.text = text.strip()
+
+    def format_help(self) -> str:
+        """What `--help` prints."""
+        return self.text + "\n"
+
+    def error(self, message: str) -> NoReturn:
+        """Refuse a command line."""
+        fail(self.prog, message)
+
+
+def fail(program: str, reason: str) -> NoReturn:
+    """Say in one line what is wrong with the input, and leave with exit code 2."""
+    print(f"{program}: {reason}", file=sys.stderr)
+    sys.exit(2)
+
+
+@contextmanager
+def ending(program: str, folder: Path) -> Iterator[None]:
+    """Say in one line how the body ended where it did not end well, and leave.
+
+    Exit code 0: stopped and saved; 2: wrong input; 1: training or disk failed.
+    """
+    try:
+        yield
+    except UsageError as error:
+        fail(program, str(error))
+    except Interrupted as error:
+        print(f"{error}; repeat the command to go on")
+    except KeyboardInterrupt:
+        print("stopped before anything was learnt; repeat the command to go on")
+    except (TrainingError, StorageError) as error:
+        print(f"{program}: {error}", file=sys.stderr)
+        sys.exit(1)
+    except OSError as error:
+        words = f"{error.strerror or error}: {error.filename or folder}"
+        print(f"{program}: {words}; what was saved before is kept", file=sys.stderr)
+        sys.exit(1)
+
+
+def why(error: BaseException) -> str:
+    """One line of words for what reading flags and config raised, one of `WRONG`."""
+    if not isinstance(error, AttributeError | KeyError):
+        return " ".join(str(error).split())
+    words = str(error.args[0]) if error.args else str(error)
+    for noise in ("\\n", "\\", "'"):  # it is the text of another error
+        words = words.replace(noise, " ")
+    hint = " ".join(words.split()).strip('"')
+    return f"the config has no field {hint}; configs/default.py lists every field"
+
+
+def configured(arguments: Sequence[str]) -> tuple[ConfigDict, dict[str, Any]]:
+    """The config that launch.py would read, and the fields set by flags.
+
+    Args:
+      arguments: `--config=FILE[:VARIANT]` first, then `--config.FIELD=VALUE` each.
+
+    Raises:
+      UsageError: if launch.py would refuse them.
+    """
+    argv = ["", *arguments]
+    values = flags.FlagValues()  # its own: the fields' flags are made as it is parsed
+    held = config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=argv)
+    try:
+        check_file(arguments[0].partition("=")[2])
+        values(argv)
+        return held.value, config_flags.get_override_values(values["config"])
+    except WRONG as error:
+        raise UsageError(why(error)) from error
+
+
+def check_file(name: str) -> None:
+    """Raise unless the config file is there and gives a config.
+
+    Raises:
+      ValueError: naming the file, and what is wrong with it or which ones there are.
+    """
+    path, _, variant = name.partition(":")
+    if not Path(path).is_file():
+        own = sorted(f"configs/{path.name}" for path in ROOT.glob("configs/*.py"))
+        known = ", ".join(own)
+        raise ValueError(f"config file {path!r} not found; the project's are {known}")
+    try:
+        get_config = runpy.run_path(path)["get_config"]
+        found = get_config(variant) if variant else get_config()
+    except Exception as error:  # the file is the user's code and may raise anything
+        reason = f"{type(error).__name__}: {error}"
+        raise ValueError(f"config file {name} cannot be used ({reason})") from error
+    if not isinstance(found, ConfigDict):
+        raise ValueError(f"config file {name}: get_config() must return a ConfigDict")
+
+
+def default_workdir(source: str, suffix: str = "") -> Path:
+    """`runs/<config name>` of FILE[:VARIANT], with the variant where there is one."""
+    name, _, variant = source.partition(":")
+    stem = Path(name).stem
+    return Path("runs") / ((f"{stem}-{variant}" if variant else stem) + suffix)

@@ -1,0 +1,109 @@
+"""Compare runs: the papers' tables, mean and spread over seeds.
+
+  python -m ocssl_jax.report runs/*
+  python -m ocssl_jax.report runs/er runs/climb runs/my_sweep --out runs/compared
+
+Arguments:
+  WORKDIR...                folders of runs; that of a sweep stands for its points, and
+                            RUN/baselines/NAME is a run too
+  --out DIR                 also write report.md, report.csv and index.html there
+  --probe NAME              probe whose accuracies are shown (default the first run's)
+  --metrics NAME[,NAME...]  metrics that come first (default CA,FA)
+
+Runs whose configs differ in seeds alone are one line, mean ± sample standard deviation
+over all their seeds; a seed that is there twice is refused. A strategy run on several
+numbers of tasks is shown in the papers' layout first. Unfinished runs are marked; their
+numbers are those so far, all tasks weighed alike.
+Exit code: 0 done; 2 wrong input.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ocssl_jax.commandline import Parser, ending
+from ocssl_jax.errors import UsageError
+from ocssl_jax.metrics import ALL
+from ocssl_jax.report import runs
+from ocssl_jax.report.compare import Line, lines
+from ocssl_jax.report.compare_tables import markdown
+
+PROGRAM = "ocssl_jax.report"
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Compare the runs that the command line names."""
+    parser = Parser(PROGRAM, __doc__)
+    parser.add_argument("workdir", nargs="+", type=Path)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--probe")
+    parser.add_argument("--metrics", default="CA,FA")
+    args = parser.parse_args(argv)
+    with ending(PROGRAM, args.out or Path()):
+        # `runs/*` may well hold what an earlier call has written.
+        folders = [f for f in args.workdir if not (args.out and same(f, args.out))]
+        found = runs.find(folders)
+        if not found:
+            raise UsageError("there is no run to compare in the folders given")
+        probe = chosen_probe(found, args.probe)
+        rows = lines(found, probe)
+        names = chosen_metrics(rows, args.metrics)
+        notes = remarks(rows, probe)
+        print(markdown(rows, probe=probe, names=names, notes=notes))
+        if args.out:
+            # Imported here, since it takes what draws pictures.
+            from ocssl_jax.report.compare_page import write_comparison
+
+            index = write_comparison(
+                args.out, rows, probe=probe, names=names, notes=notes
+            )
+            print(f"\nreport: {index}")
+
+
+def same(a: Path, b: Path) -> bool:
+    """Whether two paths lead to one place."""
+    return a.resolve() == b.resolve()
+
+
+def chosen_probe(found: Sequence[runs.Found], asked: str | None) -> str:
+    """The probe to show.
+
+    Raises:
+      UsageError: if no run was judged by it.
+    """
+    known = list(dict.fromkeys(probe for run in found for probe in run.probes))
+    if asked and asked not in known:
+        listed = ", ".join(known) or "none"
+        raise UsageError(f"--probe must be one of {listed}, got {asked!r}")
+    return asked or next(iter(known), "no")
+
+
+def chosen_metrics(rows: Sequence[Line], asked: str) -> list[str]:
+    """The metrics that come first.
+
+    Raises:
+      UsageError: naming one that no run has.
+    """
+    known = list(dict.fromkeys(name for row in rows for name in row.values)) or ALL
+    names = [name.strip() for name in asked.split(",")]
+    for name in names:
+        if name not in known:
+            listed = ", ".join(known)
+            raise UsageError(f"--metrics must be among {listed}, got {name!r}")
+    return list(dict.fromkeys(names))
+
+
+def remarks(rows: Sequence[Line], probe: str) -> list[str]:
+    """What a reader has to know besides."""
+    notes = []
+    bare = [row.label for row in rows if row.finished and not row.values]
+    if bare:
+        notes.append(f"Not judged by the {probe} probe: {', '.join(bare)}.")
+    if not all(row.finished for row in rows):
+        notes.append(
+            "Unfinished runs: the numbers are those so far, all tasks weighed alike."
+        )
+    return notes
+
+
+if __name__ == "__main__":
+    main()

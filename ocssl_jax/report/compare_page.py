@@ -1,0 +1,98 @@
+"""A comparison as a folder: Markdown, CSV, and a page with tables and curves."""
+
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+
+from ocssl_jax import workdir
+from ocssl_jax.errors import UsageError
+from ocssl_jax.report.compare import Line
+from ocssl_jax.report.compare_picture import comparison_picture, joint
+from ocssl_jax.report.compare_tables import (
+    as_csv,
+    by_stream,
+    caption,
+    full,
+    markdown,
+    others,
+    published,
+)
+from ocssl_jax.report.page import document, picture, section, tabulated
+from ocssl_jax.report.sheet import count
+
+CURVES = "Test accuracy over all classes; bands are ± one sample std over seeds."
+
+
+def write_comparison(
+    out_dir: Path,
+    rows: Sequence[Line],
+    *,
+    probe: str,
+    names: Sequence[str],
+    notes: Sequence[str],
+) -> Path:
+    """Write `report.md`, `report.csv`, `index.html` and its pictures.
+
+    Args:
+      out_dir: folder to write to; made if absent.
+      rows: lines of the comparison.
+      probe: the probe whose accuracies are shown.
+      names: metrics that come first, and in the papers' layout.
+      notes: remarks for the reader, one line each.
+
+    Returns:
+      The path of `index.html`.
+
+    Raises:
+      UsageError: if the folder cannot be written to.
+    """
+    try:
+        out_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(
+            f"--out {out_dir} cannot be written to ({error.strerror})"
+        ) from error
+    text = markdown(rows, probe=probe, names=names, notes=notes)
+    workdir.write(out_dir / "report.md", text + "\n")
+    workdir.write(out_dir / "report.csv", as_csv(rows, probe=probe, names=names))
+    parts = [
+        section(escape(one.title), tabulated(one.head, one.body))
+        for one in published(rows, names)
+    ]
+    parts += [_stream(out_dir, part, probe, names) for part in by_stream(rows)]
+    remarks = "".join(
+        f'<p class="muted">{escape(note)}</p>' for note in (caption(probe), *notes)
+    )
+    body = [remarks, *parts, section("Folders", _folders(rows))]
+    page = document(
+        title="Comparison of "
+        + " and ".join(dict.fromkeys(r.stream.data for r in rows)),
+        subtitle=count(sum(len(row.runs) for row in rows), "run"),
+        body="\n".join(body),
+    )
+    workdir.write(out_dir / "index.html", page)
+    return out_dir / "index.html"
+
+
+def _stream(
+    out_dir: Path, rows: Sequence[Line], probe: str, names: Sequence[str]
+) -> str:
+    """The section of one stream: its table, and its curves where it was probed."""
+    one = full(rows, [*names, *others(names)])
+    body = tabulated(one.head, one.body)
+    drawn = [row for row in rows if joint(row, probe)]
+    if drawn:
+        path = out_dir / f"{'-'.join(map(str, rows[0].stream))}.png"
+        comparison_picture(path, rows=drawn, probe=probe)
+        body += picture(path, CURVES)
+    return section(escape(one.title), body)
+
+
+def _folders(rows: Sequence[Line]) -> str:
+    """What each line was read from."""
+    body = [
+        (str(run.folder), row.label, ", ".join(map(str, run.seeds)))
+        for row in rows
+        for run in row.runs
+    ]
+    return tabulated(["folder", "strategy", "seeds"], body)

@@ -1,0 +1,142 @@
+"""A comparison as tables: in the papers' layout, in full, as Markdown and as CSV."""
+
+import csv
+import io
+from collections.abc import Sequence
+from itertools import groupby
+from typing import NamedTuple
+
+from ocssl_jax import metrics
+from ocssl_jax.report.compare import Line, names_of, suffix
+from ocssl_jax.report.table import aligned, cell
+
+
+class Table(NamedTuple):
+    """Texts of a table."""
+
+    title: str
+    head: list[str]
+    body: list[list[str]]
+
+
+def full(rows: Sequence[Line], names: Sequence[str]) -> Table:
+    """Every line of one stream with its seeds, the metrics `names`, and its time."""
+    head = ["strategy", "seeds", *names, "time (s)"]
+    body = [
+        [
+            row.label,
+            str(len(row.seeds)),
+            *(cell(row.values.get(name)) for name in names),
+            "-" if row.time_s is None else f"{row.time_s:,.0f}",
+        ]
+        for row in rows
+    ]
+    return Table(rows[0].stream.title, head, body)
+
+
+def by_stream(rows: Sequence[Line]) -> list[list[Line]]:
+    """The lines of each stream."""
+    return [list(members) for _, members in groupby(rows, key=lambda row: row.stream)]
+
+
+def published(rows: Sequence[Line], names: Sequence[str]) -> list[Table]:
+    """A table a data set, its columns by number of tasks.
+
+    The layout of the papers: a line a strategy, columns such as CA20 FA20 CA50 FA50.
+    Only finished runs are in it, and only data sets with several numbers of tasks.
+    """
+    found = []
+    done = [row for row in rows if row.finished]
+    for data, held in groupby(done, key=lambda row: row.stream.data):
+        members = list(held)
+        tasks = sorted({row.stream.tasks for row in members})
+        if len(tasks) > 1:
+            head = ["strategy", *(f"{name}{n}" for n in tasks for name in names)]
+            body = [
+                [label]
+                + [
+                    cell(cells[n].values.get(name) if n in cells else None)
+                    for n in tasks
+                    for name in names
+                ]
+                for label, cells in _variants(members)
+            ]
+            found.append(Table(data, head, body))
+    return found
+
+
+def _variants(members: Sequence[Line]) -> list[tuple[str, dict[int, Line]]]:
+    """Label and lines by number of tasks, of the rows of one data set.
+
+    A strategy is one row, even if its settings depend on the number of tasks, as tuned
+    ones do; if it was run with several settings each of them has a row.
+    """
+    found: list[tuple[str, dict[int, Line]]] = []
+    names = names_of([row.runs[0] for row in members])
+    for name in dict.fromkeys(names):
+        own = [row for row, n in zip(members, names, strict=True) if n == name]
+        if len({row.stream.tasks for row in own}) == len(own):
+            found.append((name, {row.stream.tasks: row for row in own}))
+            continue
+        settled: dict[str, dict[int, Line]] = {}
+        for row in own:
+            key = row.runs[0].key("stream.tasks")
+            settled.setdefault(key, {})[row.stream.tasks] = row
+        firsts = [next(iter(cells.values())).runs[0] for cells in settled.values()]
+        for run, cells in zip(firsts, settled.values(), strict=True):
+            found.append((name + suffix(run, firsts, ["stream.tasks"]), cells))
+    return found
+
+
+def markdown(
+    rows: Sequence[Line], *, probe: str, names: Sequence[str], notes: Sequence[str]
+) -> str:
+    """The comparison as Markdown: in the papers' layout where it applies, then all."""
+    every = [*names, *others(names)]
+    parts = []
+    for one in (
+        *published(rows, names),
+        *(full(part, every) for part in by_stream(rows)),
+    ):
+        parts += [f"**{one.title}**", aligned(one.head, one.body)]
+    return "\n\n".join([*parts, caption(probe), *notes])
+
+
+def others(names: Sequence[str]) -> list[str]:
+    """The usual metrics that are not among `names`."""
+    return [name for name in metrics.METRICS if name not in names]
+
+
+def caption(probe: str) -> str:
+    """What the numbers are."""
+    return (
+        f"Percent, {probe} probe, mean ± sample standard deviation over seeds; "
+        f"time is that of a run with all its seeds."
+    )
+
+
+def as_csv(rows: Sequence[Line], *, probe: str, names: Sequence[str]) -> str:
+    """One row a line, numbers in full, empty where unknown."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    shown = [*names, *others(names)]
+    writer.writerow(
+        ["label", "strategy", "method", "dataset", "kind", "tasks", "probe"]
+        + ["finished", "seeds", "runs"]
+        + [f"{name}_{part}" for name in shown for part in ("mean", "std")]
+        + ["time_s", "folders"]
+    )
+    for row in rows:
+        run = row.runs[0]
+        writer.writerow(
+            [row.label, run.get("strategy.name"), run.get("method.name"), *row.stream]
+            + [probe, str(row.finished).lower(), " ".join(map(str, row.seeds))]
+            + [len(row.runs)]
+            + [
+                row.values.get(name, {}).get(part)
+                for name in shown
+                for part in ("mean", "std")
+            ]
+            + [row.time_s, " ".join(str(run.folder) for run in row.runs)]
+        )
+    return text.getvalue()

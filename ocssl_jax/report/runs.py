@@ -1,0 +1,153 @@
+"""Runs as they lie on disk, finished or not, read from the files of the contract alone.
+
+`config.json`, `accuracy.csv` and `summary.json` are enough, so that runs of older
+versions can be compared too; whatever they lack is left out.
+"""
+
+import copy
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ocssl_jax import accuracy, metrics, settings, workdir
+from ocssl_jax.accuracy import Record
+from ocssl_jax.errors import UsageError
+
+# Fields that part runs of one experiment: the rest of a config says what was tried.
+SHARED = (*settings.FREE, "seeds", "baselines")
+
+
+class Found(NamedTuple):
+    """A run of some seeds."""
+
+    folder: Path
+    config: Mapping[str, Any]
+    records: Sequence[Record]
+    summary: Mapping[str, Any] | None  # None while it is unfinished
+
+    def get(self, field: str, default: Any = None) -> Any:
+        """The config's field of that dotted name, if the run's version had it."""
+        return settings.flat(self.config).get(field, default)
+
+    @property
+    def settled(self) -> dict[str, Any]:
+        """What the run's results depend on, seeds apart."""
+        return settings.decisive(self.config, SHARED)
+
+    def key(self, *more: str) -> str:
+        """One text for all runs with the same settings but for seeds and `more`."""
+        return settings.key(self.config, (*SHARED, *more))
+
+    @property
+    def probes(self) -> list[str]:
+        """Probes that have judged it."""
+        return list(dict.fromkeys(r.probe for r in self.records))
+
+    @property
+    def seeds(self) -> list[int]:
+        """Its seeds, in the order of the summary's values."""
+        return list((self.summary or {}).get("seeds") or self.get("seeds") or ())
+
+    @property
+    def sizes(self) -> list[int]:
+        """Test samples of each task; all alike where the run does not say."""
+        known = (self.summary or {}).get("test_sizes")
+        return known or [1] * (1 + max((r.task for r in self.records), default=0))
+
+    def per_seed(self, probe: str) -> dict[str, list[float]]:
+        """Metric -> its value for every seed, in percent; none without the probe.
+
+        A finished run is quoted from its summary, an unfinished one measured so far.
+        """
+        if self.summary is not None:
+            first = self.summary.get("probe", next(iter(self.probes), None))
+            own = self.summary.get("metrics", {}) if probe == first else {}
+            found = self.summary.get("probes", {}).get(probe, own)
+            known = {name: value["per_seed"] for name, value in found.items()}
+        else:
+            rows = [r for r in self.records if r.probe == probe]
+            seeds = [s for s in self.seeds if any(r.seed == s for r in rows)]
+            measured = [
+                metrics.measure(
+                    accuracy.to_matrix(
+                        rows, seed=seed, probe=probe, n_tasks=len(self.sizes)
+                    ),
+                    self.sizes,
+                )
+                for seed in seeds
+            ]
+            names = measured[0] if measured else {}
+            known = {name: [one[name] for one in measured] for name in names}
+        return {
+            name: [np.nan if v is None else v for v in values]
+            for name, values in known.items()
+        }
+
+
+def find(folders: Iterable[Path]) -> list[Found]:
+    """The runs in `folders`, each once; a sweep's folder stands for its points.
+
+    Raises:
+      UsageError: naming the first folder that is no run.
+    """
+    places = dict.fromkeys(
+        place.resolve() for folder in folders for place in _places(folder)
+    )
+    here = Path.cwd()
+    return [
+        read(place.relative_to(here) if place.is_relative_to(here) else place)
+        for place in places
+    ]
+
+
+def _places(folder: Path) -> Iterator[Path]:
+    path = folder / "sweep.json"
+    if not path.exists():
+        yield folder
+        return
+    for point in workdir.read_json(path, needs="points")["points"]:
+        if (folder / point["folder"] / "config.json").exists():
+            yield folder / point["folder"]
+
+
+def read(folder: Path) -> Found:
+    """The run in `folder`.
+
+    Raises:
+      UsageError: if there is none, or a file of it is damaged.
+    """
+    if not folder.is_dir():
+        raise UsageError(f"{folder} is no folder of a run")
+    if folder.parts[-2:] == ("baselines", "random"):
+        return _random(folder)
+    if not (folder / "config.json").exists():
+        inner = any(folder.glob("*/config.json"))
+        hint = f"; did you mean {folder / '*'} ?" if inner else ""
+        raise UsageError(f"{folder} is no run: it holds no config.json{hint}")
+    config = workdir.read_json(folder / "config.json", needs="config")["config"]
+    path = folder / "summary.json"
+    summary = workdir.read_json(path, needs="metrics") if path.exists() else None
+    return Found(folder, config, _records(folder), summary)
+
+
+def _random(folder: Path) -> Found:
+    """The random encoder beside a run, which has neither config nor summary."""
+    run = read(folder.parent.parent)
+    config: dict[str, Any] = copy.deepcopy(dict(run.config))
+    config["strategy"]["name"] = "random"
+    summary = run.summary and {
+        "metrics": run.summary.get("baselines", {}).get("random", {}),
+        **{
+            k: run.summary[k]
+            for k in ("probe", "test_sizes", "seeds")
+            if k in run.summary
+        },
+    }
+    return Found(folder, config, _records(folder), summary)
+
+
+def _records(folder: Path) -> list[Record]:
+    path = folder / "accuracy.csv"
+    return accuracy.read(path) if path.exists() else []

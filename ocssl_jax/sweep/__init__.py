@@ -1,0 +1,1 @@
+"""A grid of runs, the best of them chosen by validation accuracy."""

@@ -1,0 +1,406 @@
+"""Runs side by side: what is pooled, what is refused, and that no number changes."""
+
+import csv
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.image import imread
+
+from configs import default
+from ocssl_jax import metrics, settings
+from ocssl_jax.accuracy import Record, hold
+from ocssl_jax.report import runs
+from ocssl_jax.report.__main__ import main
+from ocssl_jax.report.compare import lines
+from ocssl_jax.report.compare_picture import comparison_picture, joint
+from ocssl_jax.train import write_records
+
+FOUR = ["FA", "CA", "CA_seen", "forgetting"]
+
+
+def records(seeds, tasks, level, probe="linear"):
+    """Accuracies that rise over the stream, with some noise of each seed."""
+    found = []
+    for seed in seeds:
+        rng = np.random.default_rng([seed, tasks])
+        for j in range(tasks):
+            noise = rng.normal(0, 2, tasks) + rng.normal(0, 2)
+            values = level + 12 * (j / tasks) ** 0.5 + noise
+            found += [Record(seed, probe, j, i, v) for i, v in enumerate(values)]
+    return found
+
+
+def fake_run(folder, *, seeds=(0, 1), tasks=4, level=30.0, finished=True, **fields):
+    """Write the files of the contract, as a run with these results would."""
+    config = default.get_config()
+    config.seeds, config.stream.tasks = tuple(seeds), tasks
+    for name, value in fields.items():
+        settings.put(config, name.replace("__", "."), value)
+    folder.mkdir(parents=True)
+    written = {"config": settings.as_json(config), "overrides": {}}
+    (folder / "config.json").write_text(json.dumps(written))
+    rows = records(seeds, tasks, level)
+    if not finished:
+        rows = [r for r in rows if r.after_experience < tasks // 2]
+    write_records(folder / "accuracy.csv", rows)
+    sizes = [10 * (1 + i % 3) for i in range(tasks)]
+    if finished:
+        flat = hold(records(seeds, 1, level), experiences=tasks)
+        whole = [r._replace(task=i) for r in flat for i in range(tasks)]
+        write_random(folder, whole)
+        summary = {
+            "strategy": config.strategy.name,
+            "seeds": list(seeds),
+            "probe": "linear",
+            "test_sizes": sizes,
+            "metrics": metrics.summarise(rows, probe="linear", sizes=sizes),
+            "baselines": {
+                "random": metrics.summarise(whole, probe="linear", sizes=sizes)
+            },
+            "time": {"total_s": 100.0 + 50 * len(seeds)},
+        }
+        summary["probes"] = {"linear": summary["metrics"]}
+        (folder / "summary.json").write_text(json.dumps(summary))
+    return folder
+
+
+def write_random(folder, rows):
+    write_records(folder / "baselines" / "random" / "accuracy.csv", rows)
+
+
+def summary_of(folder):
+    return json.loads((folder / "summary.json").read_text())["metrics"]
+
+
+@pytest.fixture
+def compare(capsys):
+    """Calls the command; what it prints, or the one line of a refusal."""
+
+    def call(*args, code=0):
+        try:
+            main([str(arg) for arg in args])
+            ended = 0
+        except SystemExit as left:
+            ended = left.code
+        said = capsys.readouterr()
+        assert ended == code, said
+        if code:
+            (line,) = said.err.splitlines()
+            return line
+        return said.out
+
+    return call
+
+
+def parsed(text, which=-1):
+    """The Markdown tables of a text: dicts by heading; `which` one."""
+    blocks = re.findall(r"(?:^\|.*\n?)+", text, flags=re.MULTILINE)
+    cells = lambda line: [c.strip() for c in line.strip().strip("|").split("|")]
+    head, _, *body = blocks[which].strip().splitlines()
+    return [dict(zip(cells(head), cells(line), strict=True)) for line in body]
+
+
+def test_a_run_is_quoted_from_its_summary(compare, tmp_path):
+    folder = fake_run(tmp_path / "er", strategy__name="er")
+    text = compare(folder)
+    assert text.startswith("**cifar100, 4 tasks**")
+    (row,) = parsed(text)
+    assert row["strategy"] == "er"
+    assert row["seeds"] == "2" and row["time (s)"] == "200"
+    for name, value in summary_of(folder).items():
+        if name in FOUR:
+            assert row[name] == f"{value['mean']:.2f} ± {value['std']:.2f}"
+
+
+def test_runs_that_differ_in_seeds_alone_are_one_line(compare, tmp_path):
+    a = fake_run(tmp_path / "a", seeds=(0, 1))
+    b = fake_run(tmp_path / "b", seeds=(5,), log__every=3, baselines=("random",))
+    c = fake_run(tmp_path / "c", seeds=(2,), passes=4)
+    out = tmp_path / "out"
+    compare(a, b, c, "--out", out)
+    pooled, alone = csv.DictReader((out / "report.csv").read_text().splitlines())
+    assert pooled["seeds"] == "0 1 5" and pooled["runs"] == "2"
+    for name in FOUR:
+        values = [v for f in (a, b) for v in summary_of(f)[name]["per_seed"]]
+        assert float(pooled[f"{name}_mean"]) == pytest.approx(np.mean(values))
+        assert float(pooled[f"{name}_std"]) == pytest.approx(np.std(values, ddof=1))
+        assert float(alone[f"{name}_mean"]) == summary_of(c)[name]["mean"]
+        assert alone[f"{name}_std"] == ""  # one seed has no spread
+    assert float(pooled["time_s"]) == (200 + 150) / 2
+    assert (pooled["label"], alone["label"]) == ("climb (passes=3)", "climb (passes=4)")
+
+
+def test_a_seed_that_is_there_twice_is_refused(compare, tmp_path):
+    a = fake_run(tmp_path / "a", seeds=(0, 1))
+    b = fake_run(tmp_path / "b", seeds=(1, 2))
+    line = compare(a, b, code=2)
+    assert "seed 1 of climb" in line and str(a) in line and str(b) in line
+    assert len(parsed(compare(a, a, tmp_path / "b" / ".." / "a"))) == 1
+
+
+def test_several_numbers_of_tasks_make_the_papers_table(compare, tmp_path):
+    folders = {
+        (strategy, tasks): fake_run(
+            tmp_path / f"{strategy}{tasks}",
+            strategy__name=strategy,
+            tasks=tasks,
+            # Tuned for each number of tasks: still one row a strategy.
+            optimizer__learning_rate=0.3 if tasks == 4 else 0.1,
+        )
+        for strategy, tasks in (("climb", 4), ("climb", 10), ("none", 10))
+    }
+    text = compare(*folders.values())
+    rows = parsed(text, 0)
+    assert list(rows[0]) == ["strategy", "CA4", "FA4", "CA10", "FA10"]
+    assert [row["strategy"] for row in rows] == ["climb", "no strategy"]
+    value = summary_of(folders["climb", 10])["FA"]
+    assert rows[0]["FA10"] == f"{value['mean']:.2f} ± {value['std']:.2f}"
+    assert rows[1]["CA4"] == "-"
+    assert [len(parsed(text, i)) for i in (1, 2)] == [1, 2]  # all of 4, all of 10
+    other = parsed(compare(*folders.values(), "--metrics", "forgetting"), 0)
+    assert list(other[0]) == ["strategy", "forgetting4", "forgetting10"]
+
+
+def test_a_strategy_run_with_several_settings_has_a_row_each(compare, tmp_path):
+    folders = [
+        fake_run(
+            tmp_path / f"{rate}-{tasks}", tasks=tasks, optimizer__learning_rate=rate
+        )
+        for rate, tasks in ((0.1, 4), (0.3, 4), (0.1, 10))
+    ]
+    rows = parsed(compare(*folders), 0)
+    assert [row["strategy"] for row in rows] == [
+        "climb (learning_rate=0.1)",
+        "climb (learning_rate=0.3)",
+    ]
+    assert rows[0]["FA10"] != "-" and rows[1]["FA10"] == "-"
+
+
+def test_each_data_set_and_kind_of_stream_has_its_own_table(compare, tmp_path):
+    folders = [
+        fake_run(tmp_path / f"{kind}{tasks}", tasks=tasks, stream__kind=kind)
+        for kind in ("class", "irregular")
+        for tasks in (4, 10)
+    ]
+    text = compare(*folders)
+    titles = re.findall(r"^\*\*(.*)\*\*$", text, flags=re.MULTILINE)
+    assert titles == [
+        "cifar100",
+        "cifar100, irregular",
+        "cifar100, 4 tasks",
+        "cifar100, 10 tasks",
+        "cifar100, irregular, 4 tasks",
+        "cifar100, irregular, 10 tasks",
+    ]
+
+
+def test_labels_name_the_method_where_there_are_several(tmp_path):
+    a = fake_run(tmp_path / "a")
+    b = fake_run(tmp_path / "b", method__name="byol")
+    found = lines(runs.find([a, b]), "linear")
+    assert [row.label for row in found] == ["climb · simclr", "climb · byol"]
+
+
+def test_labels_that_would_say_too_much_name_the_folder(tmp_path):
+    a = fake_run(tmp_path / "a")
+    more = {f"optimizer__{k}": 0.5 for k in ("learning_rate", "momentum", "divisor")}
+    b = fake_run(tmp_path / "b", **more, passes=1, precision="bfloat16")
+    found = lines(runs.find([a, b]), "linear")
+    assert [row.label for row in found] == [f"climb ({a})", f"climb ({b})"]
+
+
+def test_unfinished_runs_are_marked_and_kept_apart(compare, tmp_path):
+    done = fake_run(tmp_path / "done", seeds=(0,))
+    part = fake_run(tmp_path / "part", seeds=(1,), finished=False)
+    fresh = fake_run(tmp_path / "fresh", seeds=(2,), finished=False, passes=1)
+    (fresh / "accuracy.csv").unlink()
+    other = fake_run(tmp_path / "other", seeds=(0,), tasks=10)
+    text = compare(done, part, fresh, other)
+    rows = parsed(text, 1)
+    assert [row["strategy"] for row in rows] == [
+        "climb (passes=3)",
+        "climb (passes=3), unfinished: 2 experiences probed",
+        "climb (passes=1), unfinished: 0 experiences probed",
+    ]
+    measured = [r.accuracy for r in records((1,), 4, 30.0) if r.after_experience == 1]
+    assert float(rows[1]["FA"]) == pytest.approx(np.mean(measured), abs=0.006)
+    assert rows[2]["FA"] == "-" and "tasks weighed alike" in text
+    assert len(parsed(text, 0)) == 1  # the papers' layout has finished runs only
+
+
+def test_a_sweep_stands_for_its_points_and_baselines_are_runs(compare, tmp_path):
+    sweep = tmp_path / "sweep"
+    names = ["learning_rate=0.3", "learning_rate=0.1", "learning_rate=1"]
+    for name in names[:2]:
+        rate = float(name.split("=")[1])
+        fake_run(sweep / name, optimizer__learning_rate=rate)
+    points = [{"folder": name} for name in names]
+    (sweep / "sweep.json").write_text(json.dumps({"points": points}))
+    none = fake_run(sweep / names[0] / "baselines" / "none", strategy__name="none")
+    random = sweep / names[0] / "baselines" / "random"
+    rows = parsed(compare(sweep, none, random))
+    assert [row["strategy"] for row in rows] == [
+        "climb (learning_rate=0.3)",
+        "climb (learning_rate=0.1)",
+        "no strategy",
+        "random encoder",
+    ]
+    own = json.loads((sweep / names[0] / "summary.json").read_text())
+    value = own["baselines"]["random"]["FA"]
+    assert rows[3]["FA"] == f"{value['mean']:.2f} ± {value['std']:.2f}"
+
+
+def test_runs_of_older_versions_are_read(compare, tmp_path):
+    """Fewer fields in the config, no probes or test sizes in the summary."""
+    old, new = fake_run(tmp_path / "old"), fake_run(tmp_path / "new", seeds=(7,))
+    written = json.loads((old / "config.json").read_text())
+    del written["config"]["strategy"]["climb"], written["config"]["precision"]
+    (old / "config.json").write_text(json.dumps(written))
+    kept = json.loads((old / "summary.json").read_text())
+    kept = {key: kept[key] for key in ("strategy", "seeds", "metrics")}
+    (old / "summary.json").write_text(json.dumps(kept))
+    rows = parsed(compare(old, new, "--out", tmp_path / "out"))
+    # Results of two versions are never pooled unless their configs are the same.
+    assert len(rows) == 2 and rows[0]["time (s)"] == "-"
+    value = kept["metrics"]["FA"]
+    assert rows[0]["FA"] == f"{value['mean']:.2f} ± {value['std']:.2f}"
+
+
+def test_a_run_that_was_not_probed_is_named(compare, tmp_path):
+    a = fake_run(tmp_path / "a")
+    b = fake_run(tmp_path / "b", strategy__name="er")
+    (b / "accuracy.csv").unlink()
+    summary = json.loads((b / "summary.json").read_text()) | {"metrics": {}}
+    del summary["probes"], summary["probe"]
+    (b / "summary.json").write_text(json.dumps(summary))
+    text = compare(a, b, "--out", tmp_path / "out")
+    assert parsed(text)[1]["FA"] == "-"
+    assert "Not judged by the linear probe: er." in text
+    assert parsed(compare(b))[0]["CA"] == "-"
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["nowhere"], "nowhere is no folder of a run"),
+        (["."], "holds no config.json; did you mean"),
+        (["empty"], "empty is no run: it holds no config.json"),
+        (["run", "--probe", "knn"], "--probe must be one of linear, got 'knn'"),
+        (["run", "--metrics", "CA,XX"], "FA, CA, CA_seen, forgetting"),
+        (["run", "--out", "/proc/nowhere"], "/proc/nowhere cannot be written to"),
+        (["run", "--outt", "x"], "--outt"),
+        (["damaged"], "config.json is damaged"),
+        ([], "workdir"),
+    ],
+    ids=lambda x: " ".join(x) if isinstance(x, list) else None,
+)
+def test_wrong_input_gets_one_line(compare, tmp_path, monkeypatch, args, words):
+    monkeypatch.chdir(tmp_path)
+    fake_run(tmp_path / "run")
+    for name in ("empty", "damaged"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "damaged" / "config.json").write_text("{")
+    assert words in compare(*args, code=2)
+
+
+def test_the_same_call_may_be_repeated_over_what_it_wrote(compare, tmp_path):
+    fake_run(tmp_path / "a")
+    out = tmp_path / "compared"
+    compare(*tmp_path.iterdir(), "--out", out)
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    compare(*sorted(tmp_path.iterdir()), "--out", out)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    assert sorted(before) == [
+        "cifar100-class-4.png",
+        "index.html",
+        "report.csv",
+        "report.md",
+    ]
+
+
+@pytest.fixture
+def page(compare, tmp_path):
+    a = fake_run(tmp_path / "a")
+    b = fake_run(tmp_path / "b", level=20.0, strategy__name="<er>", tasks=10)
+    text = compare(a, b, "--out", tmp_path / "out")
+    return text, tmp_path / "out", [a, b]
+
+
+def test_the_page_holds_the_tables_and_all_it_needs(page):
+    text, out, folders = page
+    html = (out / "index.html").read_text()
+    shown = [re.findall(r"<td>(.*?)</td>", row) for row in html.split("<tr")]
+    for row in (*parsed(text, 0), *parsed(text, 1)):
+        cells = [c.replace("<", "&lt;").replace(">", "&gt;") for c in row.values()]
+        assert cells in shown
+    assert (out / "report.md").read_text().strip() in text
+    prose = re.sub(r"base64,[^\"]+", "", html)
+    assert not re.search(r"https?:|//|<link|<script|@import|url\(|<er>", prose)
+    assert html.count("data:image/png;base64,") == 2
+    for path in out.glob("*.png"):
+        height, width, _ = imread(path).shape
+        assert 300 < height < 1500 and 600 < width < 2000
+    assert all(str(folder) in html for folder in folders)
+
+
+def test_the_csv_parses_back_to_the_summaries(page):
+    _, out, folders = page
+    rows = list(csv.DictReader((out / "report.csv").read_text().splitlines()))
+    for row, folder in zip(rows, folders, strict=True):
+        for name in FOUR:
+            value = summary_of(folder)[name]
+            assert float(row[f"{name}_mean"]) == pytest.approx(value["mean"], rel=1e-12)
+            assert float(row[f"{name}_std"]) == pytest.approx(value["std"], rel=1e-12)
+        assert row["finished"] == "true" and row["folders"] == str(folder)
+    assert [row["tasks"] for row in rows] == ["4", "10"]
+
+
+def test_curves_are_the_joint_accuracies_of_all_seeds(monkeypatch, tmp_path):
+    from matplotlib.figure import Figure
+
+    a = fake_run(tmp_path / "a", seeds=(0, 1))
+    b = fake_run(tmp_path / "b", seeds=(2,))
+    (row,) = lines(runs.find([a, b]), "linear")
+    sizes = [10, 20, 30, 10]
+    table = {
+        (r.seed, r.after_experience, r.task): r.accuracy
+        for r in records((0, 1, 2), 4, 30.0)
+    }
+    expected = [
+        [
+            np.average([table[s, j, i] for i in range(4)], weights=sizes)
+            for j in range(4)
+        ]
+        for s in (0, 1, 2)
+    ]
+    np.testing.assert_allclose(joint(row, "linear"), expected)
+    caught = []
+    monkeypatch.setattr(Figure, "savefig", lambda self, *_, **__: caught.append(self))
+    comparison_picture(tmp_path / "x", rows=[row], probe="linear")
+    (line,) = caught[0].axes[0].lines
+    np.testing.assert_allclose(line.get_ydata(), np.mean(expected, axis=0))
+    band = caught[0].axes[0].collections[0].get_paths()[0].vertices[:, 1]
+    top = np.mean(expected, axis=0) + np.std(expected, axis=0, ddof=1)
+    assert band.max() == pytest.approx(top.max())
+
+
+def test_help_is_answered_without_jax():
+    code = (
+        "import runpy, sys; sys.argv = ['x', '--help']\n"
+        "try: runpy.run_module(sys.argv[0], run_name='__main__')\n"
+        "except SystemExit as left: print('CODE', left.code, 'jax' in sys.modules)"
+    )
+    for module in ("ocssl_jax.report", "ocssl_jax.sweep"):
+        result = subprocess.run(
+            [sys.executable, "-c", code.replace("sys.argv[0]", repr(module))],
+            capture_output=True,
+            text=True,
+            cwd=Path(__file__).parents[1],
+        )
+        assert "CODE 0 False" in result.stdout, result.stderr
+        assert f"python -m {module}" in result.stdout
