@@ -22,15 +22,11 @@ numbers were made by its released code, which `--config.fidelity=reference` foll
 
 from ml_collections import ConfigDict
 
-from configs import default
+from configs import split_cifar100
 
 
 def get_config(tasks: str = "20") -> ConfigDict:
     """One seed; `tasks` is 20, 50 or 100."""
-    if tasks not in ("20", "50", "100"):
+    if tasks not in split_cifar100.TASKS:
         raise ValueError(f"climb_cifar100 has the variants 20, 50, 100, not {tasks!r}")
-    config = default.get_config()
-    config.stream.tasks = int(tasks)
-    config.optimizer.learning_rate = 0.3
-    config.strategy.align_weight = 2.0
-    return config
+    return split_cifar100.get_config(f"climb-{tasks}")

@@ -6,24 +6,47 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
-from configs import default
-from ocssl_jax import build, settings
+from configs import default, released, split_cifar100
+from ocssl_jax import build, data, settings
 from ocssl_jax.core import Stream
 from ocssl_jax.data import DATASETS
 from ocssl_jax.errors import UsageError
+from ocssl_jax.strategies import STRATEGIES
 
 ROOT = Path(__file__).parents[1]
-SHAPES = {"digits": (8, 8, 1), "cifar100": (32, 32, 3)}
-VARIANTS = {
-    "climb_cifar100": ("20", "50", "100"),
-    "small_cifar100": ("climb", "er", "cla_e", "none"),
+SHAPES = {
+    "digits": (8, 8, 1),
+    "cifar100": (32, 32, 3),
+    "imagenet100": (224, 224, 3),
 }
-CASES = [
+KINDS = ("", "-irregular")
+TABLE = [f"{s}-{t}{k}" for s in STRATEGIES for t in split_cifar100.TASKS for k in KINDS]
+VARIANTS = {
+    "climb_cifar100": split_cifar100.TASKS,
+    "released": tuple(released.VARIANTS),
+    "small_cifar100": tuple(STRATEGIES),
+    "split_cifar100": TABLE,
+    "split_imagenet100": TABLE,
+}
+NAMES = sorted(p.stem for p in (ROOT / "configs").glob("*.py"))
+EVERY = [(name, variant) for name in NAMES for variant in VARIANTS.get(name, (None,))]
+# The number of tasks and the kind of stream are no part of a learner, and the large
+# networks take longest: each learner is made once.
+LEARNERS = [
     (name, variant)
-    for name in sorted(p.stem for p in (ROOT / "configs").glob("*.py"))
-    for variant in VARIANTS.get(name, (None,))
+    for name, variant in EVERY
+    if name in ("default", "quickstart", "small_cifar100")
+    or (name, variant) in {("released", v) for v in ("cla_b", "iid", "multiple_runs")}
+    or (name, variant) in {("split_cifar100", f"{s}-20") for s in STRATEGIES}
+    or (name, variant) in {("split_imagenet100", f"{s}-20") for s in ("climb", "scale")}
+]
+CASES = [(name, variant, "paper") for name, variant in LEARNERS]
+CASES += [
+    ("small_cifar100", strategy, "reference")
+    for strategy in default.get_config().reference.strategy
 ]
 
 
@@ -32,13 +55,41 @@ def load(name, variant=None):
     return get_config(variant) if variant else get_config()
 
 
-@pytest.mark.parametrize("fidelity", ["paper", "reference"])
-@pytest.mark.parametrize(("name", "variant"), CASES)
+@pytest.mark.parametrize(("name", "variant"), EVERY)
+def test_every_variant_resolves_to_known_names_and_possible_tasks(name, variant):
+    config = settings.resolve(load(name, variant), {})
+    build.check_names(config)
+    s = config.stream
+    labels = np.repeat(np.arange(10 if s.dataset == "digits" else 100), 10)
+    bench = data.benchmark(
+        labels,
+        labels,
+        kind=s.kind,
+        tasks=s.tasks,
+        classes=s.classes,
+        seed=s.seed,
+        val_ratio=s.val_ratio,
+    )
+    assert len(bench.train) == s.tasks
+    if name.startswith("split"):
+        strategy, tasks, *kind = variant.split("-")
+        chosen = (config.strategy.name, str(s.tasks), s.kind)
+        assert chosen == (strategy, tasks, *(kind or ["class"]))
+
+
+@pytest.mark.parametrize("variant", ["climb", "climb-7", "climb-20-odd", "20"])
+def test_a_variant_that_is_none_is_refused(variant):
+    with pytest.raises(ValueError, match="STRATEGY-TASKS"):
+        split_cifar100.get_config(variant)
+    with pytest.raises(ValueError, match="has the variants climb_cifar100, climb"):
+        released.get_config(variant + "-x")
+
+
+@pytest.mark.parametrize(("name", "variant", "fidelity"), CASES)
 def test_config_builds_and_its_step_has_shapes(name, variant, fidelity):
     config = load(name, variant)
     config.fidelity = fidelity
     config = settings.resolve(config, {"fidelity": fidelity})
-    build.check_names(config)
     shape = SHAPES[config.stream.dataset]
     spec = DATASETS[config.stream.dataset]
     learning = build.make_learning(config, shape=shape, mean=spec.mean, std=spec.std)

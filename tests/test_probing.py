@@ -141,7 +141,8 @@ def test_accuracies_of_every_scope_by_hand():
 def test_a_classifier_sees_the_images_of_its_tasks_alone(scope, groups):
     images, features = made()
     calls = []
-    on_test({"nearest": nearest(calls)}, [way(scope)], images, features, seed=0, after=1)
+    probes = {"nearest": nearest(calls)}
+    judge(probes, [way(scope)], images, features, seed=0, after=1)
     expected = [
         (np.repeat(g, PER_CLASS).tolist(), np.repeat(g, 2).tolist()) for g in groups
     ]
