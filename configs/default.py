@@ -69,10 +69,16 @@ def strategy() -> ConfigDict:
             "memory_size": 2500,  # images
             "feature_decay": 0.5,  # alpha of features kept beside the images
             "align_weight": 1.0,  # omega in CLA, lambda in CLIMB
-            "align_hidden": 512,
+            "align_criterion": "cosine",  # cosine | mse | ssl: the method's objective
+            "align_on": "projection",  # projection | feature: aligned and stored
+            "use_aligner": True,  # a head between the learner and its target
+            "align_hidden": 512,  # units of that head's hidden layer
             "ema_decay": 0.999,
             "er": {"memory": "reservoir"},  # reservoir | fifo
+            "cla_r": {"memory": "fifo"},
             "cla_e": {"memory": "fifo"},
+            "cassle": {"skip_first": True},  # align nothing in the first experience
+            "cassle_r": {"memory": "reservoir", "skip_first": True},
             "climb": climb(),
         }
     )
@@ -147,11 +153,13 @@ def probe() -> ConfigDict:
 
 
 def reference() -> ConfigDict:
-    """What the released CLIMB code does where it departs from its paper."""
+    """What the released CLIMB code does where it departs from the papers."""
     return ConfigDict(
         {
             "augment": {"per": "batch"},
             "strategy": {
+                "cassle": {"skip_first": False},
+                "cassle_r": {"skip_first": False},
                 "climb": {
                     "ema_parts": ("encoder",),
                     "train_head": False,
@@ -163,7 +171,7 @@ def reference() -> ConfigDict:
                         "freeze_with_first_row": True,
                         "first_fill_matches": 0,
                     },
-                }
+                },
             },
         }
     )

@@ -11,8 +11,8 @@ validation split besides). All strategies share one learning rate.
   python launch.py --config=configs/small_cifar100.py[:STRATEGY] \
       --config.stream.data_dir=DIR
 
-STRATEGY is climb (the default), er, cla_e or none; DIR holds tfds' prepared cifar100.
-Cost and numbers: RESULTS.md.
+STRATEGY is climb (the default) or any other strategy.name; DIR holds tfds' prepared
+cifar100. Cost and numbers: RESULTS.md.
 """
 
 from ml_collections import ConfigDict

@@ -1,6 +1,7 @@
 """From a config to the functions and arrays of a run. No state is made here."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -14,6 +15,7 @@ from ocssl_jax.core import Array, Method, Prepare, Stream, Variables
 from ocssl_jax.errors import UsageError, one_of
 from ocssl_jax.methods import METHODS
 from ocssl_jax.optim import OPTIMIZERS, SCHEDULES, Optimizer, make_optimizer
+from ocssl_jax.pairs import check_pair
 from ocssl_jax.probes import PROBES, Fit
 from ocssl_jax.step import Init, Step, make_step
 from ocssl_jax.strategies import STRATEGIES, Strategy
@@ -50,9 +52,16 @@ def build(config: ConfigDict) -> Experiment:
     """
     check_names(config)
     dataset, bench, schedules = make_stream(config)
-    learning = make_learning(
-        config, shape=dataset.train_image.shape[1:], mean=dataset.mean, std=dataset.std
+    learning_of = partial(
+        make_learning,
+        shape=dataset.train_image.shape[1:],
+        mean=dataset.mean,
+        std=dataset.std,
     )
+    learning = learning_of(config)
+    for name in config.baselines:
+        if name != "random":  # told now, not when the baseline's turn comes
+            learning_of(as_baseline(config, name))
     probes = {
         name: made(
             PROBES[name],
@@ -62,6 +71,14 @@ def build(config: ConfigDict) -> Experiment:
         for name in config.probe.names
     }
     return Experiment(dataset, bench, schedules, learning, probes)
+
+
+def as_baseline(config: ConfigDict, name: str) -> ConfigDict:
+    """The config of the baseline strategy `name`: everything else is the same."""
+    other = config.copy_and_resolve_references()
+    other.baselines = ()
+    other.strategy.name = name
+    return other
 
 
 def make_learning(
@@ -80,6 +97,7 @@ def make_learning(
     prepare = normalizer(mean, std)
     backbone = backbone_of(config, image_size=size)
     method, strategy = make_method(config, backbone), make_strategy(config)
+    check_pair(config, method)
     augment = made(
         make_augment,
         "augment",

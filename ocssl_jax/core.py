@@ -142,10 +142,14 @@ class Learner:
     method: Method = struct.field(pytree_node=False)
     prepare: Prepare = struct.field(pytree_node=False)
 
+    def encode(self, images: Array) -> Features:
+        """Features and projections of uint8 [m h w c], with running BN statistics."""
+        x = self.prepare(images)
+        return self.method.forward(self.params, self.model, x, train=False)
+
     def embed(self, images: Array) -> Array:
         """Projections [m d] of uint8 images [m h w c], with running BN statistics."""
-        x = self.prepare(images)
-        return self.method.forward(self.params, self.model, x, train=False).z
+        return self.encode(images).z
 
 
 @struct.dataclass

@@ -13,12 +13,13 @@ from ocssl_jax import build, settings
 from ocssl_jax.core import Stream
 from ocssl_jax.data import DATASETS
 from ocssl_jax.errors import UsageError
+from ocssl_jax.strategies import STRATEGIES
 
 ROOT = Path(__file__).parents[1]
 SHAPES = {"digits": (8, 8, 1), "cifar100": (32, 32, 3)}
 VARIANTS = {
     "climb_cifar100": ("20", "50", "100"),
-    "small_cifar100": ("climb", "er", "cla_e", "none"),
+    "small_cifar100": tuple(STRATEGIES),
 }
 CASES = [
     (name, variant)
@@ -86,7 +87,7 @@ def test_names_may_be_given_as_one_word():
 def test_every_overlaid_field_exists_and_differs_from_the_default():
     config = default.get_config()
     quirks = settings.flat(config.reference.to_dict())
-    assert len(quirks) == 9
+    assert len(quirks) == 11
     for name, value in quirks.items():
         assert settings.get(config, name) != value, name
 
@@ -128,7 +129,7 @@ def test_other_wrong_values_are_named(name, value, words):
         ("stream.dataset", "digits, cifar10"),
         ("backbone.name", "resnet18"),
         ("method.name", "simclr"),
-        ("strategy.name", "none, er, cla_e, climb"),
+        ("strategy.name", ", ".join(STRATEGIES)),
         ("optimizer.name", "sgd, adam"),
         ("optimizer.schedule", "constant, local_cycle"),
     ],
@@ -145,6 +146,8 @@ def test_an_unknown_name_is_answered_with_the_known_ones(name, words):
     [
         ("strategy.memory_size", 100, "config.strategy.climb: .*1900 images"),
         ("strategy.climb.ema_parts", ("head",), "ema parts"),
+        ("strategy.align_criterion", "l1", "one of cosine, mse, ssl, got 'l1'"),
+        ("strategy.align_on", "pixels", "one of projection, feature, got 'pixels'"),
         ("augment.name", "mirror", "simclr, common"),
         ("optimizer.schedule", "local_cycle", "rise . passes"),
     ],

@@ -12,3 +12,16 @@ MEMORIES: dict[str, Callable[..., Memory]] = {
     "fifo": fifo,
     "centroids": centroids,
 }
+
+PLAIN = ("reservoir", "fifo")  # those that a capacity and a decay describe
+
+
+def plain(name: str, capacity: int, *, feature_decay: float) -> Memory:
+    """The plain memory `name`, which any strategy with replay can use.
+
+    Raises:
+      ValueError: if it is none of `PLAIN`, or a setting is outside its range.
+    """
+    if name not in PLAIN:
+        raise ValueError(f"memory must be one of {', '.join(PLAIN)}, got {name!r}")
+    return MEMORIES[name](capacity, feature_decay=feature_decay)

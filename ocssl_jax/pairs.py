@@ -1,0 +1,37 @@
+"""Which methods a strategy can be combined with; most go with all of them."""
+
+import inspect
+from collections.abc import Callable
+
+from ml_collections import ConfigDict
+
+from ocssl_jax.core import Method
+from ocssl_jax.errors import UsageError
+from ocssl_jax.strategies import STRATEGIES
+from ocssl_jax.wiring import group
+
+
+def check_pair(config: ConfigDict, method: Method) -> None:
+    """Refuse what `method` cannot do for the config's strategy.
+
+    Raises:
+      UsageError: naming the field and what it may hold.
+    """
+    for check in CHECKS:
+        check(config, method)
+
+
+def needs_distance(config: ConfigDict, method: Method) -> None:
+    """The criterion 'ssl' reads the method's objective as a distance of two arrays."""
+    name = config.strategy.name
+    if "align_criterion" not in inspect.signature(STRATEGIES[name]).parameters:
+        return
+    fields = {**config.strategy, **group(config.strategy, name)}  # its own ones win
+    if fields["align_criterion"] == "ssl" and method.distill is None:
+        raise UsageError(
+            "config.strategy.align_criterion must be one of cosine, mse, got 'ssl': "
+            f"method {config.method.name} compares no two arrays of projections"
+        )
+
+
+CHECKS: tuple[Callable[[ConfigDict, Method], None], ...] = (needs_distance,)
