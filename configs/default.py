@@ -75,6 +75,10 @@ def strategy() -> ConfigDict:
             "align_hidden": 512,  # units of that head's hidden layer
             "ema_decay": 0.999,
             "er": {"memory": "reservoir"},  # reservoir | fifo
+            "lump": {
+                "memory": "reservoir",
+                "alpha": 0.4,  # of Beta(alpha, alpha), the stream's share of a mixture
+            },
             "cla_r": {"memory": "fifo"},
             "cla_e": {"memory": "fifo"},
             "cassle": {"skip_first": True},  # align nothing in the first experience

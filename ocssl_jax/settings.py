@@ -39,6 +39,7 @@ CHECKS: dict[str, Check] = {
     "strategy.feature_decay": (lambda x: 0 <= x <= 1, "in [0, 1]"),
     "strategy.ema_decay": (lambda x: 0 <= x <= 1, "in [0, 1]"),
     "strategy.align_hidden": POSITIVE,
+    "strategy.lump.alpha": ABOVE_0,
     "optimizer.learning_rate": ABOVE_0,
     "optimizer.momentum": SHARE,
     "optimizer.weight_decay": COUNT,

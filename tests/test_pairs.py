@@ -51,7 +51,7 @@ def test_ssl_alignment_needs_a_method_that_is_a_distance(strategy):
     learning(strategy, "simclr")
 
 
-@pytest.mark.parametrize("strategy", ["none", "er"])
+@pytest.mark.parametrize("strategy", ["none", "er", "lump"])
 def test_a_criterion_that_nobody_uses_forbids_nothing(strategy):
     learning(strategy, "mute")
 
@@ -73,7 +73,7 @@ def test_a_baselines_combination_is_told_before_the_run_starts(tmp_path):
         build.build(config)
 
 
-@pytest.mark.parametrize("strategy", ["er", "cla_r", "cla_e", "cassle_r"])
+@pytest.mark.parametrize("strategy", ["er", "lump", "cla_r", "cla_e", "cassle_r"])
 def test_a_memory_that_is_not_plain_is_answered_with_those_that_are(strategy):
     field = f"strategy__{strategy}__memory"
     for name in ("centroids", "ring"):

@@ -11,11 +11,13 @@ from ocssl_jax.strategies.cassle import cassle, cassle_r
 from ocssl_jax.strategies.cla import cla_b, cla_e, cla_r
 from ocssl_jax.strategies.climb import climb
 from ocssl_jax.strategies.er import er
+from ocssl_jax.strategies.lump import lump
 from ocssl_jax.strategies.none import none
 
 STRATEGIES: dict[str, Callable[..., Strategy]] = {
     "none": none,
     "er": er,
+    "lump": lump,
     "cla_r": cla_r,
     "cla_e": cla_e,
     "cla_b": cla_b,
