@@ -111,12 +111,21 @@ def strategy() -> ConfigDict:
             "memory_size": 2500,  # images
             "feature_decay": 0.5,  # alpha of features kept beside the images
             "align_weight": 1.0,  # omega in CLA, lambda in CLIMB
-            "align_hidden": 512,
+            "align_criterion": "cosine",  # cosine | mse | ssl: the method's objective
+            "align_on": "projection",  # projection | feature: aligned and stored
+            "use_aligner": True,  # a head between the learner and its target
+            "align_hidden": 512,  # units of that head's hidden layer
             "ema_decay": 0.999,
-            "er": {
-                "memory": "reservoir"
-            },  # reservoir | fifo | minred | part_and_select
+            # A memory is one of reservoir, fifo, minred, part_and_select.
+            "er": {"memory": "reservoir"},
+            "lump": {
+                "memory": "reservoir",
+                "alpha": 0.4,  # of Beta(alpha, alpha), the stream's share of a mixture
+            },
+            "cla_r": {"memory": "fifo"},
             "cla_e": {"memory": "fifo"},
+            "cassle": {"skip_first": True},  # align nothing in the first experience
+            "cassle_r": {"memory": "reservoir", "skip_first": True},
             "climb": climb(),
             "minred": {"memory": "minred", "embed_in_train_mode": False},
             "osiris_r": {
@@ -237,11 +246,13 @@ def checkpoint() -> ConfigDict:
 
 
 def reference() -> ConfigDict:
-    """What the released CLIMB code does where it departs from its paper."""
+    """What the released CLIMB code does where it departs from the papers."""
     return ConfigDict(
         {
             "augment": {"per": "batch"},
             "strategy": {
+                "cassle": {"skip_first": False},
+                "cassle_r": {"skip_first": False},
                 "climb": {
                     "ema_parts": ("encoder",),
                     "train_head": False,

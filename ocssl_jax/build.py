@@ -1,6 +1,7 @@
 """From a config to the functions and arrays of a run. No state is made here."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -60,9 +61,16 @@ def build(config: ConfigDict) -> Experiment:
         judged = downstream(config, dataset.train_image.shape[1:])
     if config.probe.names:
         scopes.check(config, judged[1])
-    learning = make_learning(
-        config, shape=dataset.train_image.shape[1:], mean=dataset.mean, std=dataset.std
+    learning_of = partial(
+        make_learning,
+        shape=dataset.train_image.shape[1:],
+        mean=dataset.mean,
+        std=dataset.std,
     )
+    learning = learning_of(config)
+    for name in config.baselines:
+        if name != "random":  # told now, not when the baseline's turn comes
+            learning_of(as_baseline(config, name))
     probes = {
         name: made(
             PROBES[name],
@@ -72,6 +80,14 @@ def build(config: ConfigDict) -> Experiment:
         for name in config.probe.names
     }
     return Experiment(dataset, bench, schedules, learning, probes, judged)
+
+
+def as_baseline(config: ConfigDict, name: str) -> ConfigDict:
+    """The config of the baseline strategy `name`: everything else is the same."""
+    other = config.copy_and_resolve_references()
+    other.baselines = ()
+    other.strategy.name = name
+    return other
 
 
 def make_learning(

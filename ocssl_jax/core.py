@@ -150,17 +150,14 @@ class Learner:
     method: Method = struct.field(pytree_node=False)
     prepare: Prepare = struct.field(pytree_node=False)
 
-    def embed(self, images: Array) -> Array:
-        """Projections [m d] of uint8 images [m h w c], with running BN statistics."""
-        return self._seen(images).z
-
-    def features(self, images: Array) -> Array:
-        """Backbone features [m f] of uint8 images, with running BN statistics."""
-        return self._seen(images).e
-
-    def _seen(self, images: Array) -> Features:
+    def encode(self, images: Array) -> Features:
+        """Features and projections of uint8 [m h w c], with running BN statistics."""
         x = self.prepare(images)
         return self.method.forward(self.params, self.model, x, train=False)
+
+    def embed(self, images: Array) -> Array:
+        """Projections [m d] of uint8 images [m h w c], with running BN statistics."""
+        return self.encode(images).z
 
 
 @struct.dataclass

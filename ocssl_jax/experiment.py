@@ -14,7 +14,7 @@ import jax
 from ml_collections import ConfigDict
 
 from ocssl_jax import accuracy, export, metrics, scopes, settings, workdir, writers
-from ocssl_jax.build import Experiment, build
+from ocssl_jax.build import Experiment, as_baseline, build
 from ocssl_jax.core import TrainState
 from ocssl_jax.probing import judge_constant
 from ocssl_jax.report.memory_sheet import sheet_of
@@ -104,9 +104,7 @@ def random_encoder(learner: Run, folder: Path) -> Records:
 
 def beside(config: ConfigDict, folder: Path, name: str, stop: Stop) -> Records:
     """Run the baseline strategy `name` with everything else the same."""
-    other = config.copy_and_resolve_references()
-    other.baselines = ()
-    other.strategy.name = name
+    other = as_baseline(config, name)
     place = folder / "baselines" / name
     run(other, place, {"strategy.name": name}, stop)
     return accuracy.read(place / "accuracy.csv") if config.probe.names else []

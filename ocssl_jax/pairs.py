@@ -1,23 +1,52 @@
-"""Which strategy works with which method, told before anything runs."""
+"""Which methods a strategy can be combined with; most go with all of them."""
+
+import inspect
+from collections.abc import Callable
 
 from ml_collections import ConfigDict
 
 from ocssl_jax.core import Method
 from ocssl_jax.errors import UsageError
+from ocssl_jax.strategies import STRATEGIES
+from ocssl_jax.wiring import group
 
-# Strategies whose own losses contrast the two views of an image.
 TWO_VIEWS = frozenset({"osiris_r", "scale"})
 
 
 def check_pair(config: ConfigDict, method: Method) -> None:
-    """The config's strategy and baselines must be able to work with its method.
+    """Refuse what `method` cannot do for the config's strategy.
 
     Raises:
-      UsageError: naming both and what is needed.
+      UsageError: naming the field and what it may hold.
     """
-    for strategy in (config.strategy.name, *config.baselines):
-        if strategy in TWO_VIEWS and method.views != 2:
-            raise UsageError(
-                f"strategy {strategy!r} needs a method of 2 views of an image, and "
-                f"config.method.name {config.method.name!r} makes {method.views}"
-            )
+    for check in CHECKS:
+        check(config, method)
+
+
+def needs_distance(config: ConfigDict, method: Method) -> None:
+    """The criterion 'ssl' reads the method's objective as a distance of two arrays."""
+    name = config.strategy.name
+    if "align_criterion" not in inspect.signature(STRATEGIES[name]).parameters:
+        return
+    fields = {**config.strategy, **group(config.strategy, name)}  # its own ones win
+    if fields["align_criterion"] == "ssl" and method.distill is None:
+        raise UsageError(
+            "config.strategy.align_criterion must be one of cosine, mse, got 'ssl': "
+            f"method {config.method.name} compares no two arrays of projections"
+        )
+
+
+def needs_two_views(config: ConfigDict, method: Method) -> None:
+    """Some strategies' own losses contrast the two views of an image."""
+    name = config.strategy.name
+    if name in TWO_VIEWS and method.views != 2:
+        raise UsageError(
+            f"strategy {name!r} needs a method with two views of an image, and "
+            f"config.method.name {config.method.name!r} has {method.views}"
+        )
+
+
+CHECKS: tuple[Callable[[ConfigDict, Method], None], ...] = (
+    needs_distance,
+    needs_two_views,
+)

@@ -60,6 +60,7 @@ CHECKS: dict[str, Check] = {
     "strategy.scale.past_temperature": ABOVE_0,
     "strategy.scale.positive_ratio": SHARE,
     "strategy.scale.distill_power": COUNT,
+    "strategy.lump.alpha": ABOVE_0,
     "optimizer.learning_rate": ABOVE_0,
     "optimizer.momentum": SHARE,
     "optimizer.weight_decay": COUNT,

@@ -17,14 +17,16 @@ MEMORIES: dict[str, Callable[..., Memory]] = {
     "part_and_select": part_and_select,
 }
 
+# Those that a capacity and a decay describe.
+PLAIN = tuple(name for name in MEMORIES if name != "centroids")
 
-def plain_memory(name: str, capacity: int, *, feature_decay: float) -> Memory:
-    """The memory `name`, which must be one that needs no settings of its own.
+
+def plain(name: str, capacity: int, *, feature_decay: float) -> Memory:
+    """The plain memory `name`, which any strategy with replay can use.
 
     Raises:
-      ValueError: naming the memories that may be chosen.
+      ValueError: if it is none of `PLAIN`, or a setting is outside its range.
     """
-    plain = [known for known in MEMORIES if known != "centroids"]
-    if name not in plain:
-        raise ValueError(f"memory must be one of {', '.join(plain)}, got {name!r}")
+    if name not in PLAIN:
+        raise ValueError(f"memory must be one of {', '.join(PLAIN)}, got {name!r}")
     return MEMORIES[name](capacity, feature_decay=feature_decay)

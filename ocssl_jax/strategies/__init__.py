@@ -7,9 +7,11 @@ that name in `config.strategy.<name>` or, failing that, in `config.strategy`.
 from collections.abc import Callable
 
 from ocssl_jax.strategies.base import Strategy, chain
-from ocssl_jax.strategies.cla import cla_e
+from ocssl_jax.strategies.cassle import cassle, cassle_r
+from ocssl_jax.strategies.cla import cla_b, cla_e, cla_r
 from ocssl_jax.strategies.climb import climb
 from ocssl_jax.strategies.er import er
+from ocssl_jax.strategies.lump import lump
 from ocssl_jax.strategies.minred import minred
 from ocssl_jax.strategies.none import none
 from ocssl_jax.strategies.osiris_r import osiris_r
@@ -18,7 +20,12 @@ from ocssl_jax.strategies.scale import scale
 STRATEGIES: dict[str, Callable[..., Strategy]] = {
     "none": none,
     "er": er,
+    "lump": lump,
+    "cla_r": cla_r,
     "cla_e": cla_e,
+    "cla_b": cla_b,
+    "cassle": cassle,
+    "cassle_r": cassle_r,
     "climb": climb,
     "minred": minred,
     "osiris_r": osiris_r,
@@ -26,6 +33,6 @@ STRATEGIES: dict[str, Callable[..., Strategy]] = {
 }
 
 # Strategies that may read `stream.boundary`; every other one is task-free.
-BOUNDARY_AWARE: frozenset[str] = frozenset()
+BOUNDARY_AWARE = frozenset({"cassle", "cassle_r"})
 
 __all__ = ["BOUNDARY_AWARE", "STRATEGIES", "Strategy", "chain"]

@@ -9,9 +9,11 @@ after the passes:  each stream image meets the memory with its fresh embedding
 from typing import Any
 
 from ocssl_jax.memory.centroids import centroids
-from ocssl_jax.strategies.align import align, ema
+from ocssl_jax.strategies.align import align
 from ocssl_jax.strategies.base import Strategy, chain
 from ocssl_jax.strategies.replay import embedding, replay
+from ocssl_jax.strategies.spaces import space_of
+from ocssl_jax.strategies.teachers import ema
 
 
 def climb(
@@ -19,8 +21,11 @@ def climb(
     batch_size: int,
     memory_size: int,
     replay_size: int,
+    align_on: str,
+    align_criterion: str,
     align_weight: float,
     align_hidden: int,
+    use_aligner: bool,
     ema_decay: float,
     ema_parts: tuple[str, ...],
     train_head: bool,
@@ -33,8 +38,12 @@ def climb(
       batch_size: b, rows of a stream batch.
       memory_size: N, images held when the memory consolidates.
       replay_size: R, replayed rows a pass; replay starts once as many are held.
+      align_on: 'projection' (the paper's z) or 'feature', what the centroids are made
+        of and what is aligned.
+      align_criterion: 'cosine', 'mse' or 'ssl', the method's own objective.
       align_weight: lambda, 2 for CIFAR-100 and 1 for ImageNet-100.
       align_hidden: width of the alignment head's hidden layer.
+      use_aligner: whether there is a head a; without one z itself is aligned.
       ema_decay: tau_ema.
       ema_parts: what the EMA covers; the released code leaves the projector out.
       train_head: whether the alignment head is trained; the released code doesn't.
@@ -49,12 +58,16 @@ def climb(
             replay_size,
             start=replay_size,
             admit=embedding(train=embed_in_train_mode),
+            space=space_of(align_on),
         ),
         align(
             ema(ema_decay, parts=ema_parts),
+            rows="replay",
+            on=align_on,
+            criterion=align_criterion,
             weight=align_weight,
             hidden=align_hidden,
+            use_aligner=use_aligner,
             train_head=train_head,
-            on="replay",
         ),
     )

@@ -3,9 +3,8 @@
 x <- replay(R) + stream(b);   L = L_ssl(x);   memory <- stream, after the passes
 """
 
-from ocssl_jax.memory import plain_memory
 from ocssl_jax.strategies.base import Strategy
-from ocssl_jax.strategies.replay import last_pass, replay
+from ocssl_jax.strategies.replay import plain_replay
 
 
 def er(
@@ -19,5 +18,4 @@ def er(
       replay_size: replayed rows a pass, R; replay starts once more than R are held.
       feature_decay: of the features kept beside the images, which ER does not use.
     """
-    kept = plain_memory(memory, memory_size, feature_decay=feature_decay)
-    return replay(kept, replay_size, start=replay_size + 1, admit=last_pass)
+    return plain_replay(memory, memory_size, replay_size, feature_decay=feature_decay)

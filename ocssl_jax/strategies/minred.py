@@ -10,7 +10,7 @@ from typing import Any
 import jax
 
 from ocssl_jax.core import Augment, Batch, Key, Learner, Model, Stream
-from ocssl_jax.memory import plain_memory
+from ocssl_jax.memory import plain
 from ocssl_jax.strategies.base import Strategy
 from ocssl_jax.strategies.replay import embedding, replay
 
@@ -33,7 +33,7 @@ def minred(
       embed_in_train_mode: embed stream images for the memory with the BN statistics of
         the batch, moving the running ones, as the released code does.
     """
-    kept = plain_memory(memory, memory_size, feature_decay=feature_decay)
+    kept = plain(memory, memory_size, feature_decay=feature_decay)
     admit = embedding(train=embed_in_train_mode)
     part = replay(kept, replay_size, start=1, admit=admit)
 

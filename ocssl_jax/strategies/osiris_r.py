@@ -17,11 +17,9 @@ import jax.numpy as jnp
 from ocssl_jax.core import Array, Batch, Key, Learner, Outputs, Params, Stream
 from ocssl_jax.heads import Projector
 from ocssl_jax.losses import masked_mean, nt_xent, unit
-from ocssl_jax.memory import plain_memory
 from ocssl_jax.strategies.base import Strategy, chain
 from ocssl_jax.strategies.replay import (
-    last_pass,
-    replay,
+    plain_replay,
     stream_rows,
     with_objective,
 )
@@ -67,7 +65,7 @@ def consolidation(*, temperature: float, train_head: bool) -> Strategy:
         return Projector(width, True, jnp.float32)
 
     def init(key: Key, learner: Learner, stream: Stream) -> tuple[Params, Params]:
-        e = jax.eval_shape(learner.features, stream.image[:1])
+        e = jax.eval_shape(learner.encode, stream.image[:1]).e
         width = jax.eval_shape(learner.embed, stream.image[:1]).shape[-1]
         start = jnp.zeros((2, e.shape[-1]))
         params = head(width).init(key, start, train=True)["params"]
@@ -121,8 +119,7 @@ def osiris_r(
     """
     if temperature <= 0:
         raise ValueError(f"temperature must be above 0, got {temperature}")
-    kept = plain_memory(memory, memory_size, feature_decay=feature_decay)
-    stored = replay(kept, replay_size, start=replay_size + 1, admit=last_pass)
+    stored = plain_replay(memory, memory_size, replay_size, feature_decay=feature_decay)
     # The method's head does not see the replayed rows: there is no news of their z.
     stored = stored._replace(update=Strategy().update)
     return chain(

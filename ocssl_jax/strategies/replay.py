@@ -16,6 +16,7 @@ from ocssl_jax.core import (
     Array,
     Augment,
     Batch,
+    Features,
     Key,
     Learner,
     Memory,
@@ -23,52 +24,62 @@ from ocssl_jax.core import (
     Outputs,
     Stream,
 )
+from ocssl_jax.memory import plain
 from ocssl_jax.strategies.base import Strategy
+from ocssl_jax.strategies.spaces import Space, projection
 
-# (learner, stream, out) -> feature [b d] stored with each new row, model
-Admit = Callable[[Learner, Stream, Outputs], tuple[Array, Model]]
+# (learner, stream, out) -> what is known of each new row [b ...], and the model
+Admit = Callable[[Learner, Stream, Outputs], Features]
 
 
-def last_pass(learner: Learner, stream: Stream, out: Outputs) -> tuple[Array, Model]:
-    """Store the mean over views of the stream rows' projections in the last pass."""
+def last_pass(learner: Learner, stream: Stream, out: Outputs) -> Features:
+    """What the last pass made of the stream's rows, averaged over views."""
     rows = stream.mask.shape[0]
-    return out.z[:, -rows:].mean(axis=0), learner.model
+    e, z = (x[:, -rows:].mean(axis=0) for x in (out.e, out.z))
+    return Features(e, z, learner.model)
 
 
 def embedding(*, train: bool) -> Admit:
-    """Store the projection of the raw image under the weights after the passes.
+    """What the weights after the passes make of the raw images.
 
     Args:
       train: BN uses (and moves) its batch statistics, as CLIMB's released code does;
         otherwise the running ones.
     """
 
-    def admit(learner: Learner, stream: Stream, out: Outputs) -> tuple[Array, Model]:
+    def admit(learner: Learner, stream: Stream, out: Outputs) -> Features:
         del out
         x = learner.prepare(stream.image)
-        seen = learner.method.forward(
+        return learner.method.forward(
             learner.params, learner.model, x, train=train, mask=stream.mask
         )
-        return seen.z, seen.model
 
     return admit
 
 
-def replay(memory: Memory, size: int, *, start: int, admit: Admit) -> Strategy:
+def replay(
+    memory: Memory,
+    size: int,
+    *,
+    start: int,
+    admit: Admit,
+    space: Space = projection,
+) -> Strategy:
     """Join each pass's stream rows with `size` rows of `memory`.
 
     Args:
       memory: where the rows live; its state is this strategy's state.
       size: replayed rows a pass (the papers' replay batch size).
       start: rows the memory must hold before replay begins.
-      admit: what is stored beside each new row.
+      admit: encodes the new rows for the memory.
+      space: what of a row is stored beside its image, and refreshed in each pass.
     """
 
     def init(key: Key, learner: Learner, stream: Stream) -> tuple[Any, Any]:
         del key
         item = jax.tree.map(lambda rows: rows[0], stream.items())
-        z = jax.eval_shape(learner.embed, stream.image[:1])
-        return (), memory.init(item, jnp.zeros(z.shape[1:], z.dtype))
+        row = space(jax.eval_shape(learner.encode, stream.image[:1]))
+        return (), memory.init(item, jnp.zeros(row.shape[1:], row.dtype))
 
     def draw(
         key: Key, state: Any, learner: Learner, stream: Stream, augment: Augment
@@ -91,22 +102,46 @@ def replay(memory: Memory, size: int, *, start: int, admit: Admit) -> Strategy:
 
     def update(state: Any, learner: Learner, batch: Batch, out: Outputs) -> Any:
         del learner
-        feature = out.z[:, : batch.replayed].mean(axis=0)
+        feature = space(out)[:, : batch.replayed].mean(axis=0)
         return memory.refresh(state, batch.slot, feature, batch.replay_mask)
 
     def end(
         key: Key, state: Any, learner: Learner, stream: Stream, out: Outputs
     ) -> tuple[Any, Model]:
-        feature, model = admit(learner, stream, out)
-        embed = dataclasses.replace(learner, model=model).embed
+        new = admit(learner, stream, out)
+        after = dataclasses.replace(learner, model=new.model)
         state = memory.add(
-            key, state, stream.items(), feature, stream.mask, embed=embed
+            key,
+            state,
+            stream.items(),
+            space(new),
+            stream.mask,
+            embed=lambda images: space(after.encode(images)),
         )
-        return state, model
+        return state, new.model
 
     return Strategy(
         init=init, draw=draw, update=update, end=end, metrics=memory.metrics
     )
+
+
+def plain_replay(
+    memory: str,
+    capacity: int,
+    size: int,
+    *,
+    feature_decay: float,
+    space: Space = projection,
+) -> Strategy:
+    """Replay of `size` rows, once more than that are held, from the memory so named.
+
+    What the last pass made of a row enters the memory with it.
+
+    Raises:
+      ValueError: if there is no plain memory of that name.
+    """
+    kept = plain(memory, capacity, feature_decay=feature_decay)
+    return replay(kept, size, start=size + 1, admit=last_pass, space=space)
 
 
 def with_objective(part: Strategy, rows: Callable[[Batch], Array]) -> Strategy:

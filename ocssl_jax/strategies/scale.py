@@ -23,17 +23,16 @@ from ocssl_jax.core import (
     Batch,
     Key,
     Learner,
-    Memory,
     Model,
     Outputs,
     Params,
     Stream,
     Term,
 )
-from ocssl_jax.memory import plain_memory
+from ocssl_jax.memory import plain
 from ocssl_jax.strategies.base import Strategy, chain
 from ocssl_jax.strategies.replay import (
-    last_pass,
+    embedding,
     replay,
     stream_rows,
     with_objective,
@@ -43,6 +42,7 @@ from ocssl_jax.strategies.scale_losses import (
     distillation,
     pseudo_positives,
 )
+from ocssl_jax.strategies.spaces import feature
 
 
 class Head(nn.Module):
@@ -107,7 +107,7 @@ def objective(s: Settings) -> Strategy:
     head = Head(s.projection)
 
     def init(key: Key, learner: Learner, stream: Stream) -> tuple[Params, State]:
-        width = jax.eval_shape(learner.features, stream.image[:1]).shape[-1]
+        width = jax.eval_shape(learner.encode, stream.image[:1]).e.shape[-1]
         params = head.init(key, jnp.zeros((1, width)))["params"]
         # A true copy: the state is donated, and two leaves must not share one buffer.
         past = () if s.past_of_each_pass else encoder_of(learner)
@@ -172,29 +172,12 @@ def objective(s: Settings) -> Strategy:
     )
 
 
-def store(memory: Memory, size: int) -> Strategy:
+def store(memory: str, capacity: int, size: int, *, feature_decay: float) -> Strategy:
     """Replay from a memory that judges images by their backbone features."""
-    # Replay's draw and metrics; what enters the memory, and how, is decided below.
-    part = replay(memory, size, start=1, admit=last_pass)
-
-    def init(key: Key, learner: Learner, stream: Stream) -> tuple[Any, Any]:
-        del key
-        item = jax.tree.map(lambda rows: rows[0], stream.items())
-        e = jax.eval_shape(learner.features, stream.image[:1])
-        return (), memory.init(item, jnp.zeros(e.shape[1:], e.dtype))
-
-    def end(
-        key: Key, state: Any, learner: Learner, stream: Stream, out: Outputs
-    ) -> tuple[Any, Model]:
-        del out
-        embed = learner.features
-        feature = embed(stream.image)
-        state = memory.add(
-            key, state, stream.items(), feature, stream.mask, embed=embed
-        )
-        return state, learner.model
-
-    return part._replace(init=init, update=Strategy().update, end=end)
+    kept = plain(memory, capacity, feature_decay=feature_decay)
+    part = replay(kept, size, start=1, admit=embedding(train=False), space=feature)
+    # The memory encodes all that it holds whenever it chooses: nothing to refresh.
+    return part._replace(update=Strategy().update)
 
 
 def scale(
@@ -241,9 +224,16 @@ def scale(
             f"temperature and past_temperature must be above 0, got {temperature} and "
             f"{past_temperature}"
         )
-    own = locals()
-    settings = Settings(**{name: own[name] for name in Settings._fields})
-    kept = plain_memory(memory, memory_size, feature_decay=feature_decay)
+    settings = Settings(
+        projection,
+        temperature,
+        past_temperature,
+        positive_ratio,
+        distill_power,
+        normalize_features,
+        contrast_first_rows,
+        past_of_each_pass,
+    )
+    part = store(memory, memory_size, replay_size, feature_decay=feature_decay)
     nobody = lambda batch: jnp.zeros_like(batch.mask)
-    part = with_objective(store(kept, replay_size), nobody)
-    return chain(part, objective(settings))
+    return chain(with_objective(part, nobody), objective(settings))

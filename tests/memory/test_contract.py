@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from centroid_world import SHAPE, STILL, encode, settings, stream
 
-from ocssl_jax.memory import MEMORIES, plain_memory
+from ocssl_jax.memory import MEMORIES, plain
 
 B, D, N = 4, 5, 16
 MAKE = {
@@ -58,7 +58,7 @@ def test_registry_is_tested():
 def test_a_memory_that_is_not_plain_is_refused_where_a_plain_one_is_needed(name):
     words = f"one of reservoir, fifo, minred, part_and_select, got '{name}'"
     with pytest.raises(ValueError, match=words):
-        plain_memory(name, N, feature_decay=0.5)
+        plain(name, N, feature_decay=0.5)
 
 
 def test_filling_never_recompiles_never_pads_and_stays_in_shape(memory):

@@ -276,5 +276,5 @@ def test_the_memory_judges_by_features_after_the_passes():
     kept = states[-1].strategy[0]
     newest = np.flatnonzero(np.asarray(kept.items["id"]) >= 7 * BATCH)
     assert len(newest)
-    fresh = learner_of(learning, states[-1]).features(kept.items["image"][newest])
+    fresh = learner_of(learning, states[-1]).encode(kept.items["image"][newest]).e
     np.testing.assert_allclose(kept.feature[newest], fresh, rtol=1e-4, atol=1e-5)
