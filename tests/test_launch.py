@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from ocssl_jax.strategies import STRATEGIES
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -65,7 +67,7 @@ def imported(flag):
         (["--config=configs/climb_cifar100.py:33"], ["20, 50, 100"]),
         (["--confg=x"], ["confg"]),
         (["stray"], ["stray"]),
-        (["--config.strategy.name=replya"], ["none, er, cla_e, climb", "replya"]),
+        (["--config.strategy.name=replya"], [", ".join(STRATEGIES), "replya"]),
         (["--config.stream.tasks=3"], ["10 classes make 1, 2, 5, 10 equal tasks"]),
         (["--config.stream.kind=blured"], ["class, irregular, blurred, domain, iid"]),
         (["--config.stream.data_dir=/dev/null"], ["/dev/null"]),

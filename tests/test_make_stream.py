@@ -93,7 +93,6 @@ def test_an_iid_stream_of_several_epochs(root):
             {"stream__kind": "blurred", "stream__tasks": 3},
             "config.stream: experience 0 has 36 images: too few to give 100",
         ),
-        ({"stream__classes": 1}, "a probe needs at least 2 classes"),
         (
             {"stream__kind": "iid", "stream__tasks": 3, "stream__batch_size": 100},
             "config.stream: 2 batches do not make 3 tasks",

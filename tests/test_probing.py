@@ -390,6 +390,7 @@ def test_in_an_iid_stream_images_belong_to_the_tasks_of_their_classes(tmp_path):
             {"probe__scopes": ("separate",), "stream__tasks": 10},
             "nothing to tell apart",
         ),
+        ({"stream__classes": 1, "stream__tasks": 1}, "at least 2 classes"),
         ({"stream__val_ratio": 0.0}, "there are none: raise stream.val_ratio"),
         (
             {"stream__val_ratio": 0.0, "probe__scopes": ("separate",)},

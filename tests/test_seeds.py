@@ -8,7 +8,9 @@ from tiny import bits, stream, tiny_learning
 from ocssl_jax import seeds
 
 
-@pytest.mark.parametrize("strategy", ["none", "climb"])
+@pytest.mark.parametrize(
+    "strategy", ["none", pytest.param("climb", marks=pytest.mark.slow)]
+)
 def test_together_equals_in_turn(strategy):
     learning = tiny_learning(strategy__name=strategy)
     keys = [jax.random.key(s) for s in (3, 4)]

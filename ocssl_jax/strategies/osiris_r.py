@@ -65,10 +65,9 @@ def consolidation(*, temperature: float, train_head: bool) -> Strategy:
         return Projector(width, True, jnp.float32)
 
     def init(key: Key, learner: Learner, stream: Stream) -> tuple[Params, Params]:
-        e = jax.eval_shape(learner.encode, stream.image[:1]).e
-        width = jax.eval_shape(learner.embed, stream.image[:1]).shape[-1]
-        start = jnp.zeros((2, e.shape[-1]))
-        params = head(width).init(key, start, train=True)["params"]
+        seen = jax.eval_shape(learner.encode, stream.image[:1])
+        start = jnp.zeros((2, seen.e.shape[-1]))
+        params = head(seen.z.shape[-1]).init(key, start, train=True)["params"]
         return (params, ()) if train_head else ((), params)
 
     def loss(
