@@ -86,12 +86,6 @@ def gaussian_blur(image, sigma, kernel):
     return out / total
 
 
-def solarize(image, threshold):
-    return np.array([1 - x if x >= threshold else x for x in image.flat]).reshape(
-        image.shape
-    )
-
-
 def box(random, h, w, scale, ratio):
     """One crop (top, left, height, width), drawn with a `random.Random`."""
     for _ in range(10):

@@ -191,8 +191,3 @@ def gaussian_blur(image: Array, sigma: Array, *, kernel: int) -> Array:
             part = jax.lax.slice_in_dim(padded, i, i + n, axis=axis)
             image = image + weights[i] * part
     return image
-
-
-def solarize(image: Array, *, threshold: float) -> Array:
-    """Inverts the values of `image` [h w c] from `threshold` up."""
-    return jnp.where(image >= threshold, 1.0 - image, image)
