@@ -17,7 +17,8 @@ Expected, the paper's (mean ± std, %):
   50      38.68 ± 1.04   43.15 ± 0.58
   100     38.60 ± 1.22   43.37 ± 0.84
 Not yet reproduced with this library: RESULTS.md says what has been run. The paper's
-numbers were made by its released code, which `--config.fidelity=reference` follows.
+numbers were presumably made by its released code, which
+`--config.fidelity=reference` follows.
 """
 
 from ml_collections import ConfigDict

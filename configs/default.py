@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 
 def get_config() -> ConfigDict:
-    """The CLIMB paper's protocol on Split CIFAR-100, 20 tasks, one seed."""
+    """The released code's defaults; configs/climb_cifar100.py has the paper's row."""
     config = ConfigDict()
     config.seeds = (0,)  # one learner each, trained side by side
     config.passes = 3  # updates a stream batch
@@ -130,7 +130,8 @@ def strategy() -> ConfigDict:
             "minred": {"memory": "minred", "embed_in_train_mode": False},
             "osiris_r": {
                 "memory": "reservoir",
-                "temperature": 0.1,  # of its own losses; simclr has a field of its own
+                "temperature": 0.1,  # of its two losses
+                "ssl_temperature": 0.1,  # of SimCLR's; 0: as in method.simclr
                 "train_head": True,
                 "learning_rate_factor": 1.0,  # of optimizer.learning_rate, above 0
             },

@@ -12,7 +12,7 @@ validation split besides). All strategies share one learning rate.
       --config.stream.data_dir=DIR
 
 STRATEGY is any name of `strategy.name`, climb by default; DIR holds tfds' prepared
-cifar100. Osiris-R works at its own temperature, 0.1. Cost and numbers: RESULTS.md.
+cifar100. Cost and numbers: RESULTS.md.
 """
 
 from ml_collections import ConfigDict
@@ -38,8 +38,6 @@ def get_config(strategy: str = "climb") -> ConfigDict:
     config.strategy.climb.centroid_memory.update(
         {"stm": 60, "ltm": 20, "images_per_centroid": 15, "window": 500}
     )
-    if strategy == "osiris_r":
-        config.method.simclr.temperature = 0.1
     config.probe.names = ("linear", "ridge", "knn")
     config.probe.labels_per_class = 100
     return config

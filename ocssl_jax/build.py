@@ -247,12 +247,19 @@ def starting(
 
 
 def make_method(config: ConfigDict, backbone: nn.Module | Pretrained) -> Method:
-    """The config's SSL objective on `backbone`."""
+    """The config's SSL objective on `backbone`.
+
+    Any strategy's group may have an `ssl_temperature`.
+    """
     name = config.method.name
+    own = group(config.method, name)
+    asked = group(config.strategy, config.strategy.name).get("ssl_temperature", 0)
+    if asked and "temperature" in own:
+        own = {**own, "temperature": asked}
     settings = wired(
         METHODS[name],
         f"method.{name}",
-        group(config.method, name),
+        own,
         config.method,
         dtype=jnp.dtype(config.precision),
     )

@@ -1,4 +1,4 @@
-"""Which methods a strategy can be combined with; most go with all of them."""
+"""What a strategy asks of the method and of the sizes; most go with all methods."""
 
 import inspect
 from collections.abc import Callable
@@ -46,7 +46,20 @@ def needs_two_views(config: ConfigDict, method: Method) -> None:
         )
 
 
+def needs_room(config: ConfigDict, method: Method) -> None:
+    """Replay starts once the memory holds more than it draws: never, if it cannot."""
+    del method
+    replayed, held = config.strategy.replay_size, config.strategy.memory_size
+    replays = inspect.signature(STRATEGIES[config.strategy.name]).parameters
+    if "replay_size" in replays and replayed >= held:
+        raise UsageError(
+            f"config.strategy.replay_size must be below strategy.memory_size {held}, "
+            f"got {replayed}"
+        )
+
+
 CHECKS: tuple[Callable[[ConfigDict, Method], None], ...] = (
     needs_distance,
     needs_two_views,
+    needs_room,
 )

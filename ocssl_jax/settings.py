@@ -54,6 +54,7 @@ CHECKS: dict[str, Check] = {
     "strategy.ema_decay": (lambda x: 0 <= x <= 1, "in [0, 1]"),
     "strategy.align_hidden": POSITIVE,
     "strategy.osiris_r.temperature": ABOVE_0,
+    "strategy.osiris_r.ssl_temperature": COUNT,
     "strategy.osiris_r.learning_rate_factor": ABOVE_0,
     "strategy.scale.projection": POSITIVE,
     "strategy.scale.temperature": ABOVE_0,
@@ -146,12 +147,6 @@ def validate(config: ConfigDict) -> None:
         )
     if len(set(seeds)) < len(seeds):
         raise UsageError(f"config.seeds must differ from each other, got {seeds!r}")
-    replayed, held = config.strategy.replay_size, config.strategy.memory_size
-    if replayed >= held:
-        raise UsageError(
-            f"config.strategy.replay_size must be below strategy.memory_size {held}, "
-            f"got {replayed}: replay starts once the memory holds more than it draws"
-        )
     for name in config.baselines:
         if name == config.strategy.name or list(config.baselines).count(name) > 1:
             raise UsageError(

@@ -188,7 +188,6 @@ def test_a_number_out_of_range_is_named(name):
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
-        ("strategy.replay_size", 2500, "below strategy.memory_size 2500"),
         ("baselines", ("climb",), "other strategies"),
         ("baselines", ("none", "none"), "each once"),
         ("optimizer.learning_rate", float("inf"), "finite number"),

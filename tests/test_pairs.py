@@ -80,3 +80,41 @@ def test_a_memory_that_is_not_plain_is_answered_with_those_that_are(strategy):
         words = rf"config\.strategy\.{strategy}: memory must be one of .*fifo.*{name}"
         with pytest.raises(UsageError, match=words):
             tiny_learning(strategy__name=strategy, **{field: name})
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_replay_batch_must_fit_into_the_memory_it_is_drawn_from(strategy):
+    fields = {"strategy__name": strategy, "strategy__replay_size": 24}
+    if "replay_size" not in inspect.signature(STRATEGIES[strategy]).parameters:
+        tiny_learning(**fields)
+        return
+    with pytest.raises(UsageError, match=r"below strategy\.memory_size 24, got 24"):
+        tiny_learning(**fields)
+
+
+@pytest.mark.parametrize(
+    ("fields", "temperature"),
+    [
+        ({"strategy__name": "er"}, 0.5),
+        ({"strategy__name": "osiris_r"}, 0.1),
+        (
+            {"strategy__name": "osiris_r", "strategy__osiris_r__ssl_temperature": 0.2},
+            0.2,
+        ),
+        (
+            {"strategy__name": "osiris_r", "strategy__osiris_r__ssl_temperature": 0.0},
+            0.5,
+        ),
+    ],
+)
+def test_osiris_rs_temperature_is_the_methods_too(monkeypatch, fields, temperature):
+    seen = []
+
+    def spy(*args, **kw):
+        seen.append(kw["temperature"])
+        return simclr(*args, **kw)
+
+    monkeypatch.setitem(METHODS, "simclr", functools.wraps(simclr)(spy))
+    tiny_learning(**fields)
+    assert seen == [temperature]
+    tiny_learning(strategy__name="osiris_r", method__name="byol")  # has none

@@ -29,14 +29,14 @@ def lump(
     feature_decay: float,
     alpha: float,
 ) -> Strategy:
-    """LUMP on a reservoir (default) or a FIFO memory.
+    """LUMP on a reservoir, as in the paper, or another plain memory.
 
     The method sees b rows in every pass: those of the stream, each mixed with a row of
     the memory once that holds more than b, and as they are until then.
 
     Args:
       batch_size: b, rows of a stream batch, and of a replay batch.
-      memory: 'reservoir' or 'fifo'.
+      memory: 'reservoir', 'fifo' or another plain memory.
       memory_size: images kept, N, above b.
       feature_decay: of the features kept beside the images; LUMP uses none, so they
         are left as their images' last mixtures gave them.

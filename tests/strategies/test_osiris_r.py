@@ -163,7 +163,7 @@ def test_the_methods_own_loss_is_over_the_streams_rows():
     out = loss(learner.params, learner.model, batch, None)
     # The projector's batch statistics, too, are those of the stream's rows.
     np.testing.assert_allclose(out.z[:, rows].mean(axis=1), 0, atol=1e-5)
-    want = nt_xent(*out.z[:, rows], np.ones(BATCH, bool), temperature=0.5)
+    want = nt_xent(*out.z[:, rows], np.ones(BATCH, bool), temperature=0.1)
     np.testing.assert_allclose(out.loss[rows], want, rtol=1e-4)
     assert (out.loss[~rows] == 0).all()
     # So there is no projection of a replayed row to remember.
