@@ -1,4 +1,4 @@
-"""What arrives, gathered on the host: stream batches of all seeds, a chunk at a time."""
+"""What arrives, gathered on the host: a chunk of stream batches of all seeds."""
 
 from collections.abc import Sequence
 from typing import Any

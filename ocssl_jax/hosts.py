@@ -19,6 +19,27 @@ LENGTH = 2000  # bytes of an error's text that travel
 T = TypeVar("T")
 
 
+def join(coordinator: str | None, processes: int | None, process: int | None) -> None:
+    """Become one of several processes; before anything touches a device.
+
+    Args:
+      coordinator: 'host:port' of process 0; None: all three are asked of the cluster.
+      processes: how many there are.
+      process: which one this is, from 0.
+
+    Raises:
+      UsageError: if the others cannot be found.
+    """
+    try:
+        jax.distributed.initialize(coordinator, processes, process)
+    except (RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise UsageError(
+            f"cannot join the other processes ({reason}); --distributed works on TPU "
+            f"pods, SLURM and MPI, elsewhere give --coordinator, --processes, --process"
+        ) from error
+
+
 def leads() -> bool:
     """Whether this process is the one that writes."""
     return jax.process_index() == 0

@@ -14,7 +14,7 @@ SEEDS, LENGTH, BATCHES = (3, 4), 4, 6
 
 def feed(first, stop):
     """Batches first..stop of both seeds, filled up with the last to LENGTH."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(2)  # in one of seed 0 rounding decides a ReLU
     shape = (BATCHES, len(SEEDS), BATCH)
     image = rng.integers(0, 256, (*shape, *SHAPE), np.uint8)
     mask = np.ones(shape, bool)
