@@ -8,6 +8,9 @@ Flags:
   --config=FILE[:VARIANT]   experiment, a Python file (default configs/quickstart.py)
   --config.FIELD=VALUE      change a field; configs/default.py lists and explains all
   --workdir=DIR             where results go (default runs/<config name>[-VARIANT])
+Several hosts, one process each, the same command on all and a workdir that all see:
+  --distributed             where JAX knows the cluster: TPU pods, SLURM, MPI
+  --coordinator=HOST:PORT --processes=N --process=I   elsewhere; I from 0, HOST is 0's
 
 Repeat a command to resume where it was interrupted, or to read its results again.
 Config files are code and are run: use only files that you trust.
@@ -33,6 +36,10 @@ from ocssl_jax.commandline import (
 DEFAULT = Path(__file__).resolve().parent / "configs" / "quickstart.py"
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Experiment.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where results go.")
+_DISTRIBUTED = flags.DEFINE_bool("distributed", False, "Join the cluster's processes.")
+_COORDINATOR = flags.DEFINE_string("coordinator", None, "Address of process 0.")
+_PROCESSES = flags.DEFINE_integer("processes", None, "How many there are.", 1)
+_PROCESS = flags.DEFINE_integer("process", None, "Which one this is.", 0)
 
 
 def parse(argv: list[str]) -> list[str]:
@@ -69,7 +76,7 @@ def main(argv: list[str]) -> None:
     del argv
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # until a run listens
     # Imported here, for --help and wrong flags to be answered at once.
-    from ocssl_jax import experiment, settings
+    from ocssl_jax import experiment, hosts, settings
 
     # orbax tells of every file it writes, and of every error that it raises anyway.
     logging.set_verbosity(logging.FATAL)
@@ -79,7 +86,11 @@ def main(argv: list[str]) -> None:
     folder = Path(_WORKDIR.value) if _WORKDIR.value else default_workdir(source)
     with ending("launch.py", folder):
         config = settings.resolve(_CONFIG.value, overrides)
-        print(experiment.run(config, folder, overrides))
+        if _DISTRIBUTED.value or _COORDINATOR.value:
+            hosts.join(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
+        table = experiment.run(config, folder, overrides)
+        if hosts.leads():
+            print(table)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,8 @@ def get_config() -> ConfigDict:
     config.precision = "float32"  # float32 | bfloat16: of the network's computation
     config.baselines = ()  # run beside it: 'random' (untrained), names of strategies
     config.chunk = 0  # stream batches between host syncs; 0: 1 on a CPU, 50 elsewhere
+    # Devices along the two axes of the mesh, which must use all there are; 0 chooses.
+    config.mesh = ConfigDict({"seed": 0, "data": 0})  # share seeds; rows of a batch
     config.stream = stream()
     config.augment = ConfigDict({"name": "simclr", "per": "sample"})  # sample | batch
     config.backbone = backbone()

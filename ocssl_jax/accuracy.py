@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ocssl_jax import workdir
 from ocssl_jax.errors import UsageError
 
 FIELDS = ("seed", "probe", "after_experience", "task", "accuracy")
@@ -118,6 +119,14 @@ def parse(rows: Iterable[Mapping[str, Any]]) -> list[Record]:
             Record(int(seed), str(probe), int(experience), int(task), float(accuracy))
         )
     return records
+
+
+def write(path: Path, records: Iterable[Record]) -> None:
+    """Replace `accuracy.csv`, or a file of its kind."""
+    lines = [",".join(FIELDS)]
+    # In full: a resumed run computes its summary from what it reads here.
+    lines += [",".join(map(str, record)) for record in records]
+    workdir.write(path, "\n".join(lines) + "\n")
 
 
 def read(path: Path) -> list[Record]:

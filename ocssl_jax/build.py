@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from ocssl_jax import data, scopes
 from ocssl_jax.augment import make_augment, normalizer
 from ocssl_jax.backbones import BACKBONES, make_backbone
-from ocssl_jax.core import Array, Method, Prepare, Stream, Variables
+from ocssl_jax.core import Array, Method, Prepare, Variables
 from ocssl_jax.downstream import downstream
 from ocssl_jax.errors import UsageError, one_of
 from ocssl_jax.methods import METHODS
@@ -297,14 +297,3 @@ def optimizer_of(config: ConfigDict) -> Optimizer:
     )
     settings = wired(OPTIMIZERS[o.name], "optimizer", o)
     return make_optimizer(o.name, schedule=schedule, **settings)
-
-
-def arrival(dataset: data.Dataset, schedule: data.Schedule, step: int) -> Stream:
-    """The stream batch of `step`, without labels: no SSL strategy may see one."""
-    index = schedule.id[step]
-    return Stream(
-        image=jnp.asarray(dataset.train_image[index]),
-        id=jnp.asarray(index),
-        mask=jnp.asarray(schedule.mask[step]),
-        boundary=jnp.asarray(schedule.boundary[step]),
-    )

@@ -18,7 +18,6 @@ from ocssl_jax.errors import UsageError
 from ocssl_jax.probing import Encoder, judge, probing
 from ocssl_jax.report.table import table
 from ocssl_jax.stop import Stop
-from ocssl_jax.train import write_records
 
 DEFERRED = ("linear",)  # probes of a run that had none
 FOLDER = "evaluation"
@@ -136,7 +135,7 @@ def judged(
                 seed=seed,
                 after=after,
             ).test
-            write_records(path, records)
+            accuracy.write(path, records)
             print(f"judged experience {after + 1}, seed {seed}", flush=True)
             stop.check(f"after experience {after + 1}, seed {seed}")
     return records, images.sizes

@@ -6,22 +6,29 @@ itself; the random encoder is the run's own initial state, probed once.
 
 import json
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import jax
 from ml_collections import ConfigDict
 
-from ocssl_jax import accuracy, export, metrics, scopes, settings, workdir, writers
+from ocssl_jax import (
+    accuracy,
+    export,
+    hosts,
+    metrics,
+    scopes,
+    settings,
+    workdir,
+    writers,
+)
 from ocssl_jax.build import Experiment, as_baseline, build
 from ocssl_jax.core import TrainState
-from ocssl_jax.probing import judge_constant
 from ocssl_jax.report.memory_sheet import sheet_of
 from ocssl_jax.report.table import NAMES, table
 from ocssl_jax.report.write import write_report
 from ocssl_jax.stop import Stop
-from ocssl_jax.train import Run, write_records
+from ocssl_jax.train import Run
 
 Records = Sequence[accuracy.Record]
 
@@ -46,17 +53,30 @@ def run(
       TrainingError, Interrupted: as `Run.learn`.
     """
     described = settings.as_json(config)
-    workdir.check(folder, described)
-    experiment = build(config)
-    with workdir.held(folder), nullcontext(stop) if stop else Stop() as stop:
-        workdir.check(folder, described)
-        if not (folder / "config.json").exists():
-            text = json.dumps(workdir.describe(described, overrides), indent=1)
-            workdir.write(folder / "config.json", text + "\n")
-        if not (folder / "summary.json").exists():
+    hosts.led(lambda: workdir.check(folder, described))
+    # The first process may have pictures to decode; the others find them decoded.
+    experiment = hosts.led(lambda: build(config)) or build(config)
+    with ExitStack() as stack:
+        hosts.led(lambda: take(stack, folder, described, overrides))
+        stop = stop or stack.enter_context(Stop())
+        if not hosts.decided((folder / "summary.json").exists):
             finish(experiment, config, folder, stop)
     summary = workdir.read_json(folder / "summary.json", needs="strategy")
     return results(summary, folder)
+
+
+def take(
+    stack: ExitStack,
+    folder: Path,
+    described: Mapping[str, Any],
+    overrides: Mapping[str, Any],
+) -> None:
+    """Hold the workdir until the stack is closed, and say in it what is run."""
+    stack.enter_context(workdir.held(folder))
+    workdir.check(folder, described)
+    if not (folder / "config.json").exists():
+        text = json.dumps(workdir.describe(described, overrides), indent=1)
+        workdir.write(folder / "config.json", text + "\n")
 
 
 def finish(
@@ -73,33 +93,32 @@ def finish(
         if name != "random":
             baselines[name] = beside(config, folder, name, stop)
             stop.check(f"after the baseline {name}")
-    export.export(folder / "encoder", experiment, config, states)
-    summary = summarised(learner, baselines, time)
-    report(learner, states, summary, baselines)
-    # Last, since it says that everything else is there.
-    workdir.write(folder / "summary.json", json.dumps(summary, indent=1) + "\n")
+
+    def close() -> None:
+        export.export(folder / "encoder", experiment, config, states)
+        summary = summarised(learner, baselines, time)
+        report(learner, states, summary, baselines)
+        # Last, since it says that everything else is there.
+        workdir.write(folder / "summary.json", json.dumps(summary, indent=1) + "\n")
+
+    hosts.led(close)
 
 
 def random_encoder(learner: Run, folder: Path) -> Records:
     """Accuracies of the initial weights, held constant over the stream."""
     path = folder / "baselines" / "random" / "accuracy.csv"
-    if path.exists():
+    if hosts.decided(path.exists):
         return accuracy.read(path)
-    assert learner.images is not None
-    keys = [jax.random.key(seed) for seed in learner.config.seeds]
-    initial = learner.seeds.split(learner.seeds.init(keys, learner.arrivals(0)))
-    records: list[accuracy.Record] = []
-    for seed, variables in learner.encoders(initial):
-        records += judge_constant(
-            learner.experiment.probes,
-            learner.ways,
-            learner.images,
-            learner.encode.all(variables, learner.images),
-            seed=seed,
-            after=learner.probed_after(),
-        )
-    write_records(path, records)
-    return records
+    initial = learner.seeds.split(learner.initial())
+
+    def close() -> Records:
+        assert learner.judge is not None
+        encoders, after = learner.encoders(initial), learner.probed_after()
+        records = learner.judge.judge_constant(encoders, after)
+        accuracy.write(path, records)
+        return records
+
+    return hosts.led(close) or []
 
 
 def beside(config: ConfigDict, folder: Path, name: str, stop: Stop) -> Records:
@@ -114,7 +133,8 @@ def summarised(
     learner: Run, baselines: Mapping[str, Records], time: Mapping[str, float]
 ) -> dict[str, Any]:
     """The content of `summary.json`; accuracies in percent."""
-    config, images = learner.config, learner.images
+    assert learner.judge is not None
+    config, judge, images = learner.config, learner.judge, learner.judge.images
     learnt = learner.samples(learner.step) * len(config.seeds)
     seconds = max(time["train_s"], 1e-9)
     summary: dict[str, Any] = {
@@ -138,9 +158,9 @@ def summarised(
         "skipped_files": len(learner.experiment.dataset.skipped),
     }
     if images is not None:
-        sizes, first = images.sizes, scopes.leading(learner.ways)
-        summary |= scopes.judged(learner.records, learner.ways, sizes)
-        summary["validation"] = validation(learner, images.val_sizes)
+        sizes, first = images.sizes, scopes.leading(judge.ways)
+        summary |= scopes.judged(judge.records, judge.ways, sizes)
+        summary["validation"] = validation(judge.validation, images.val_sizes)
         summary["baselines"] = {
             name: scopes.metrics_of(records, first, sizes)
             for name, records in baselines.items()
@@ -148,13 +168,12 @@ def summarised(
     return summary
 
 
-def validation(learner: Run, sizes: Sequence[int]) -> dict[str, Any]:
+def validation(rows: Records, sizes: Sequence[int]) -> dict[str, Any]:
     """Each probe's joint validation accuracy at the end of the stream, over seeds.
 
     For choosing between runs, not for reporting: the linear probe is tuned on the same
     images.
     """
-    rows = learner.validation
     return {
         name: metrics.summarise(rows, probe=name, sizes=sizes)["FA"]
         for name in dict.fromkeys(row.probe for row in rows)
@@ -169,10 +188,11 @@ def report(
 ) -> None:
     """Write `report/`, with the memory of the first seed."""
     dataset, folder = learner.experiment.dataset, learner.folder
+    assert learner.judge is not None
     write_report(
         folder / "report",
         summary=summary,
-        accuracy=learner.records,
+        accuracy=learner.judge.records,
         history=writers.read(folder / "metrics.jsonl"),
         baselines_accuracy=baselines,
         sheet=sheet_of(

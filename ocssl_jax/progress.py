@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm import tqdm
 
+from ocssl_jax.hosts import leads
+
 if TYPE_CHECKING:
     from ocssl_jax.train import Run
 
@@ -29,7 +31,7 @@ class Progress:
             initial=run.samples(run.step) * self._seeds,
             desc=f"{name:>8}",
             unit=" images",
-            disable=not sys.stderr.isatty(),
+            disable=not (sys.stderr.isatty() and leads()),
             smoothing=0.05,
             dynamic_ncols=True,
         )
@@ -47,6 +49,8 @@ class Progress:
 
     def say(self, line: str) -> None:
         """Print a line, above the bar where there is one."""
+        if not leads():
+            return
         self._bar.write(line, file=sys.stdout)
         sys.stdout.flush()
 
@@ -66,8 +70,9 @@ class Progress:
 
     def probing(self, run: "Run") -> None:
         """Say that the encoder is being judged, which can take a while."""
-        if run.images is not None:
-            images = sum(len(split.label) for split in run.images[:3])
+        judged = run.judge and run.judge.images
+        if judged:
+            images = sum(len(split.label) for split in judged[:3])
             self._bar.set_postfix_str(f"probing on {images:,} images")
             if self._bar.disable and images * self._seeds >= MANY:
                 name, seeds = run.config.strategy.name, self._seeds
@@ -75,26 +80,15 @@ class Progress:
 
     def probed(self, run: "Run", experience: int) -> None:
         """Say what the encoder is worth after an experience."""
+        assert run.judge is not None
         words = [
-            f"{way.label} {_mean_accuracy(run, way.label, experience):.2f} %"
-            for way in run.ways
+            f"{way.label} {run.judge.mean(way.label, experience):.2f} %"
+            for way in run.judge.ways
         ]
         self.say(
             f"{run.config.strategy.name}: experience {experience + 1}"
             f"/{len(run.experiment.bench.test)}  {'  '.join(words)}"
         )
-
-
-def _mean_accuracy(run: "Run", probe: str, experience: int) -> float:
-    """Over the test images that were probed, the mean of all seeds."""
-    sizes = run.images.sizes if run.images else []
-    rows = [
-        row
-        for row in run.records
-        if row.probe == probe and row.after_experience == experience
-    ]
-    weights = [sizes[row.task] for row in rows]
-    return float(np.average([row.accuracy for row in rows], weights=weights))
 
 
 def _left(run: "Run", first: int, began: float) -> str:

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from ocssl_jax.errors import UsageError, one_of
 
 # Fields that do not decide a run's results: they may change when it resumes.
-FREE = ("checkpoint", "log", "chunk", "stream.data_dir", "probe.data_dir")
+FREE = ("checkpoint", "log", "chunk", "mesh", "stream.data_dir", "probe.data_dir")
 
 Check = tuple[Callable[[Any], bool], str]
 POSITIVE: Check = (lambda x: x >= 1, "at least 1")
@@ -26,6 +26,8 @@ SHARE: Check = (lambda x: 0 <= x < 1, "in [0, 1)")
 CHECKS: dict[str, Check] = {
     "passes": POSITIVE,
     "chunk": COUNT,
+    "mesh.seed": COUNT,
+    "mesh.data": COUNT,
     "stream.image_size": COUNT,
     "stream.tasks": POSITIVE,
     "stream.classes": COUNT,

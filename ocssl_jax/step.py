@@ -8,6 +8,7 @@ model   <- method.update;  strategy.update
 strategy.end
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -28,6 +29,7 @@ from ocssl_jax.core import (
     TrainState,
 )
 from ocssl_jax.losses import masked_mean
+from ocssl_jax.mesh import over_data
 from ocssl_jax.optim import Optimizer
 from ocssl_jax.strategies.base import Strategy
 
@@ -87,6 +89,7 @@ def make_step(
         k_draw, k_loss = jax.random.split(key)
         learner = learner_of(params, model)
         batch = strategy.draw(k_draw, kept, learner, stream, augment)
+        batch = dataclasses.replace(batch, views=over_data(batch.views))
 
         def objective(params: Any) -> tuple[Array, tuple[Outputs, Metrics]]:
             out = method.loss(params["method"], model, batch, k_loss)

@@ -5,6 +5,7 @@ import sys
 from types import FrameType
 
 from ocssl_jax.errors import Interrupted
+from ocssl_jax.hosts import any_of
 
 
 class Stop:
@@ -24,13 +25,18 @@ class Stop:
             print("stopping as soon as everything is saved", file=sys.stderr)
         self.asked = True
 
+    def seen(self) -> bool:
+        """Whether any process was asked to stop; a question that all of them ask."""
+        self.asked = any_of(self.asked)
+        return self.asked
+
     def check(self, where: str) -> None:
         """End the run here if it was asked to stop; call it where all is saved.
 
         Raises:
           Interrupted: saying where.
         """
-        if self.asked:
+        if self.seen():
             raise Interrupted(f"stopped {where}")
 
     def __exit__(self, *_: object) -> None:

@@ -12,13 +12,12 @@ import pytest
 from matplotlib.image import imread
 
 from configs import default
-from ocssl_jax import metrics, settings
+from ocssl_jax import accuracy, metrics, settings
 from ocssl_jax.accuracy import Record, hold
 from ocssl_jax.report import runs
 from ocssl_jax.report.__main__ import main
 from ocssl_jax.report.compare import lines
 from ocssl_jax.report.compare_picture import comparison_picture, joint
-from ocssl_jax.train import write_records
 
 FOUR = ["FA", "CA", "CA_seen", "forgetting"]
 
@@ -47,7 +46,7 @@ def fake_run(folder, *, seeds=(0, 1), tasks=4, level=30.0, finished=True, **fiel
     rows = records(seeds, tasks, level)
     if not finished:
         rows = [r for r in rows if r.after_experience < tasks // 2]
-    write_records(folder / "accuracy.csv", rows)
+    accuracy.write(folder / "accuracy.csv", rows)
     sizes = [10 * (1 + i % 3) for i in range(tasks)]
     if finished:
         flat = hold(records(seeds, 1, level), experiences=tasks)
@@ -70,7 +69,7 @@ def fake_run(folder, *, seeds=(0, 1), tasks=4, level=30.0, finished=True, **fiel
 
 
 def write_random(folder, rows):
-    write_records(folder / "baselines" / "random" / "accuracy.csv", rows)
+    accuracy.write(folder / "baselines" / "random" / "accuracy.csv", rows)
 
 
 def summary_of(folder):

@@ -80,6 +80,9 @@ BACKBONES: dict[str, tuple[Factory, int]] = {
     "vit_tiny": (_vit_tiny, 192),
 }
 
+# No convolution: weights of its own, vmapped, make batched matrix products.
+DENSE = frozenset({"mlp", "vit_tiny"})
+
 
 def make_backbone(
     name: str,

@@ -1,0 +1,116 @@
+"""A run's probings: what its encoders were worth so far, and the files that say so."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from ocssl_jax import accuracy, scopes
+from ocssl_jax.build import Experiment
+from ocssl_jax.core import Variables
+from ocssl_jax.errors import UsageError
+from ocssl_jax.probing import Accuracies, Encoder, judge, judge_constant, probing
+
+Encoders = Iterable[tuple[int, Variables]]  # of each seed
+
+
+class Judge:
+    """Judges encoders after experiences, and knows which it has judged already."""
+
+    def __init__(self, experiment: Experiment, config: ConfigDict, folder: Path):
+        """Nothing is read or encoded yet.
+
+        Args:
+          experiment: whose images and probes are used.
+          config: of the run.
+          folder: where `accuracy.csv` and `validation.csv` lie.
+        """
+        self.probes, self.every = experiment.probes, config.probe.every
+        self.images = probing(experiment, config) if config.probe.names else None
+        self.ways = scopes.variants(config.probe)
+        self.encode = Encoder(experiment, batch_size=config.probe.batch_size)
+        self.path, self.val_path = folder / "accuracy.csv", folder / "validation.csv"
+        self.records: list[accuracy.Record] = []
+        self.validation: list[accuracy.Record] = []
+
+    def resume(self, passed: Iterable[int], reached: Iterable[int], last: int) -> None:
+        """Read what has been judged.
+
+        Args:
+          passed: experiences that lie behind the run.
+          reached: these, and the one whose end the run stands at, if it does.
+          last: experience of the stream.
+
+        Raises:
+          UsageError: if rows are missing that cannot be measured again.
+        """
+        rows = accuracy.read(self.path) if self.path.exists() else []
+        found = {row.after_experience for row in rows}
+        for experience in passed:
+            if self.wants(experience, last) and experience not in found:
+                raise UsageError(
+                    f"{self.path} lacks experience {experience}, which this run has "
+                    f"passed: bring the file back, or start over in another --workdir"
+                )
+        earned = found & set(reached)
+        self.records = [row for row in rows if row.after_experience in earned]
+        rows = accuracy.read(self.val_path) if self.val_path.exists() else []
+        self.validation = [row for row in rows if row.after_experience in earned]
+
+    def wants(self, experience: int, last: int) -> bool:
+        """Whether a run that ends with experience `last` is judged after this one."""
+        if self.images is None:
+            return False
+        return experience == last or (experience + 1) % self.every == 0
+
+    def has_judged(self, experience: int) -> bool:
+        """Whether the accuracies after this experience are known."""
+        return any(row.after_experience == experience for row in self.records)
+
+    def judge(self, encoders: Encoders, experience: int) -> None:
+        """Judge the encoders and write both files."""
+        for seed, variables in encoders:
+            found = self._accuracies(seed, variables, experience)
+            self.records += found.test
+            self.validation += found.val
+        if self.validation:
+            accuracy.write(self.val_path, self.validation)
+        # Last: an experience counts as judged once its rows are in this file.
+        accuracy.write(self.path, self.records)
+
+    def _accuracies(self, seed: int, variables: Variables, after: int) -> Accuracies:
+        assert self.images is not None
+        features = self.encode.all(variables, self.images)
+        return judge(
+            self.probes, self.ways, self.images, features, seed=seed, after=after
+        )
+
+    def judge_constant(
+        self, encoders: Encoders, experiences: list[int]
+    ) -> list[accuracy.Record]:
+        """What encoders that never change are worth after each of the experiences."""
+        assert self.images is not None
+        records: list[accuracy.Record] = []
+        for seed, variables in encoders:
+            features = self.encode.all(variables, self.images)
+            records += judge_constant(
+                self.probes,
+                self.ways,
+                self.images,
+                features,
+                seed=seed,
+                after=experiences,
+            )
+        return records
+
+    def mean(self, label: str, experience: int) -> float:
+        """Accuracy over all test images that were probed, mean of the seeds."""
+        sizes = self.images.sizes if self.images else []
+        rows = [
+            row
+            for row in self.records
+            if row.probe == label and row.after_experience == experience
+        ]
+        weights = [sizes[row.task] for row in rows]
+        return float(np.average([row.accuracy for row in rows], weights=weights))
