@@ -44,7 +44,7 @@ def main() -> None:
         strategy__name=strategy,
         method__name=method,
         backbone__name=backbone,
-        optimizer__learning_rate=0.001,  # a larger one blows rounding up, step by step
+        optimizer__learning_rate=1e-5,  # a large one blows rounding up, step by step
     )
     devices = jax.devices()
     assert len(devices) == 8

@@ -6,7 +6,7 @@ from configs import default
 
 
 def get_config(variant: str) -> ConfigDict:
-    """Digits in two tasks of five classes, which are equally hard; 145 stream batches."""
+    """Digits, 145 stream batches: two tasks of five classes, which are equally hard."""
     strategy, _, method = variant.partition("-")
     config = default.get_config()
     config.passes = 2
