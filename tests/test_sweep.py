@@ -21,6 +21,8 @@ CONFIG = str(Path(__file__).with_name("kill_config.py"))
 RATES = "optimizer.learning_rate=0.03,0.1,0.3"
 NOT_TUNED = "--config.probe.names=ridge"  # a probe that needs no validation images
 # The point with the best test accuracy is the worst in validation, and not the first.
+SHORT = "--config.stream.limit=2"  # of 12 stream batches
+UNHELD = "--config.probe.val_ratio=0"
 VALIDATION = {0.03: [40.0, 60.0], 0.1: [54.0, 56.0], 0.3: [30.0, 32.0]}
 TEST = {0.03: [51.0, 52.0], 0.1: [45.0, 46.0], 0.3: [90.0, 92.0]}
 
@@ -122,6 +124,37 @@ def test_validation_chooses_and_test_accuracy_has_no_say(sweep, runs, tmp_path):
 
 def test_the_probe_that_chooses_can_be_named(sweep, runs, tmp_path):
     assert "learning_rate=0.3" in sweep("--grid", RATES, "--probe", "ridge")[-3]
+
+
+@pytest.mark.parametrize(
+    ("flags", "label"),
+    [
+        (["scopes=separate"], "ridge-separate"),
+        (["scopes=upto,separate", "ratios=0.5,1"], "ridge-upto"),
+        (["ratios=0.1,0.5"], "ridge-0.1"),
+        (["dataset=digits"], "ridge"),
+    ],
+)
+def test_the_leading_probing_chooses(data_dir, flags, label):
+    fixed = [f"--config.probe.{flag}" for flag in ("names=knn,ridge", *flags)]
+    fixed.append(f"--config.stream.data_dir={data_dir}")
+    fixed.append("--config.stream.limit=0")
+    points = grid.points(CONFIG, fixed, {"passes": ["1", "2"]})
+    assert search.check(points, "ridge") == label
+
+
+def test_a_sweep_may_probe_each_task_alone(sweep, tmp_path):
+    flags = ["scopes=separate", "ratios=0.5", "names=ridge"]
+    lines = sweep(
+        *("--grid", "optimizer.learning_rate=0.03,0.1", SHORT),
+        *("--config.strategy.name=none", "--config.seeds=0"),
+        *(f"--config.probe.{flag}" for flag in flags),
+    )
+    assert lines[-3].startswith("best by validation accuracy: ")
+    for folder in ("learning_rate=0.03", "learning_rate=0.1"):
+        path = tmp_path / "sweep" / folder / "summary.json"
+        known = json.loads(path.read_text())["validation"]["ridge-separate-0.5"]
+        assert any(f"{folder}: validation {known['mean']:.2f}" in x for x in lines)
 
 
 def test_a_tie_goes_to_the_earlier_point(sweep, runs, monkeypatch):
@@ -282,6 +315,12 @@ def test_two_sweeps_never_share_a_workdir(sweep, runs, tmp_path):
             ["--grid", RATES, "--config.stream.val_ratio=0", NOT_TUNED],
             "no validation images are held out",
         ),
+        (
+            ["--grid", RATES, "--config.probe.dataset=digits", UNHELD, NOT_TUNED],
+            "raise config.probe.val_ratio",
+        ),
+        (["--grid", RATES, "--config.probe.scopes=upto", SHORT], "add joint"),
+        (["--grid", "probe.ratios=(0.5,),(1.0,)"], "must be judged alike"),
         (["--grid", RATES, "--config.probe.names=()"], "config.probe.names has none"),
         (["--grid", RATES, "--probe", "knn"], "has linear, ridge"),
         (["--grid", RATES, "--metric", "FAA"], "FA, CA, CA_seen, forgetting"),

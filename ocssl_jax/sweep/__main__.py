@@ -13,8 +13,9 @@ Arguments:
 
 Each point is an ordinary run of all seeds in its own folder of DIR, without baselines
 unless --config.baselines names some. The best point has the highest mean over seeds of
-the final joint accuracy on the validation images; test accuracy has no say. sweep.json
-and sweep.csv in DIR are kept up to date, sweep.log has what the runs say.
+the final accuracy on the validation images, probed in the joint scope with all labels
+where the config asks for that, else as it lists first; test accuracy has no say.
+sweep.json and sweep.csv in DIR are kept up to date, sweep.log has what the runs say.
 
 Repeat a command to resume where it was interrupted. With more values, or more fields,
 it runs only what is new; a grid that lacks a point already run is refused. A point

@@ -18,7 +18,7 @@ from ocssl_jax.labels import shown
 from ocssl_jax.report.table import Row, table
 from ocssl_jax.sweep.grid import Point
 
-RULE = "highest mean over seeds of the final joint validation accuracy, {} probe"
+RULE = "highest mean over seeds of the final validation accuracy, {} probe"
 
 
 class Plan(NamedTuple):
@@ -28,7 +28,7 @@ class Plan(NamedTuple):
     source: str  # config file, FILE[:VARIANT]
     fixed: tuple[str, ...]  # --config.FIELD=VALUE flags of every point
     points: Mapping[str, Point]  # by name of their folder
-    probe: str  # the one that chooses
+    probe: str  # label of the probing that chooses, such as linear-separate
     metrics: tuple[str, ...]  # test metrics shown beside
 
 
