@@ -232,6 +232,48 @@ def test_unfinished_runs_are_marked_and_kept_apart(compare, tmp_path):
     assert len(parsed(text, 0)) == 1  # the papers' layout has finished runs only
 
 
+def test_the_probe_that_stands_for_a_run_is_shown(compare, tmp_path):
+    asked = {"probe__names": ("linear",), "probe__scopes": ("separate", "joint")}
+    done = fake_run(tmp_path / "done", **asked)
+    part = fake_run(tmp_path / "part", finished=False, seeds=(5,), **asked)
+    for folder, seeds in ((done, (0, 1)), (part, (5,))):
+        other = records(seeds, 4, 80.0, probe="linear-separate")
+        accuracy.write(
+            folder / "accuracy.csv", other + accuracy.read(folder / "accuracy.csv")
+        )
+    for folders in ([done], [part, done]):
+        text = compare(*folders)
+        assert "Percent, linear probe" in text
+        assert float(parsed(text)[0]["FA"].split()[0]) < 60
+    assert "Percent, linear-separate probe" in compare(
+        part, "--probe", "linear-separate"
+    )
+
+
+@pytest.mark.parametrize(
+    ("fields", "label", "defined"),
+    [
+        ({"probe__scopes": ("upto",)}, "linear-upto", {"CA_seen"}),
+        ({"probe__dataset": "mnist"}, "linear", {"CA", "FA"}),
+        ({"probe__scopes": ("separate",)}, "linear-separate", set(FOUR)),
+    ],
+)
+def test_an_unfinished_run_has_the_metrics_that_its_scope_defines(
+    compare, tmp_path, fields, label, defined
+):
+    """Half of four tasks, of which scope `upto` has met two."""
+    folder = fake_run(tmp_path / "run", finished=False, seeds=(0,), **fields)
+    rows = [
+        r._replace(probe=label)
+        for r in accuracy.read(folder / "accuracy.csv")
+        if (r.task <= r.after_experience or "upto" not in label)
+        and not (r.task and "probe__dataset" in fields)
+    ]
+    accuracy.write(folder / "accuracy.csv", rows)
+    (row,) = parsed(compare(folder))
+    assert {name for name in FOUR if row[name] != "-"} == defined
+
+
 def test_a_sweep_stands_for_its_points_and_baselines_are_runs(compare, tmp_path):
     sweep = tmp_path / "sweep"
     names = ["learning_rate=0.3", "learning_rate=0.1", "learning_rate=1"]

@@ -7,7 +7,8 @@ Arguments:
   WORKDIR...                folders of runs; that of a sweep stands for its points, and
                             RUN/baselines/NAME is a run too
   --out DIR                 also write report.md, report.csv and index.html there
-  --probe NAME              probe whose accuracies are shown (default the first run's)
+  --probe NAME              probe whose accuracies are shown (default the one that
+                            stands for the first run)
   --metrics NAME[,NAME...]  metrics that come first (default CA,FA)
 
 Runs whose configs differ in seeds alone are one line, mean ± sample standard deviation
@@ -74,7 +75,7 @@ def chosen_probe(found: Sequence[runs.Found], asked: str | None) -> str:
     if asked and asked not in known:
         listed = ", ".join(known) or "none"
         raise UsageError(f"--probe must be one of {listed}, got {asked!r}")
-    return asked or next(iter(known), "no")
+    return asked or next((run.probes[0] for run in found if run.probes), "no")
 
 
 def chosen_metrics(rows: Sequence[Line], asked: str) -> list[str]:

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from ml_collections import ConfigDict
 
-from ocssl_jax import accuracy, metrics, settings, workdir
+from ocssl_jax import accuracy, metrics, scopes, settings, workdir
 from ocssl_jax.accuracy import Record
 from ocssl_jax.errors import UsageError
 
@@ -42,8 +43,21 @@ class Found(NamedTuple):
 
     @property
     def probes(self) -> list[str]:
-        """Probes that have judged it."""
-        return list(dict.fromkeys(r.probe for r in self.records))
+        """Probes that have judged it, first the one that stands for the run."""
+        told, ways = self.summary or {}, self.ways
+        known = [*told.get("probes", {}), *(r.probe for r in self.records)]
+        if told.get("metrics") and "probe" in told:
+            known.insert(0, told["probe"])
+        elif not told and ways and (own := scopes.leading(ways).label) in known:
+            known.insert(0, own)
+        return list(dict.fromkeys(known))
+
+    @property
+    def ways(self) -> list[scopes.Variant]:
+        """In which ways its config asks for it to be judged."""
+        usual = {"names": (), "scopes": ("joint",), "ratios": (1.0,), "dataset": ""}
+        asked = {name: self.get(f"probe.{name}", usual[name]) for name in usual}
+        return scopes.variants(ConfigDict(asked))
 
     @property
     def seeds(self) -> list[int]:
@@ -54,7 +68,10 @@ class Found(NamedTuple):
     def sizes(self) -> list[int]:
         """Test samples of each task; all alike where the run does not say."""
         known = (self.summary or {}).get("test_sizes")
-        return known or [1] * (1 + max((r.task for r in self.records), default=0))
+        tasks = 1 + max((r.task for r in self.records), default=0)
+        if {way.defines for way in self.ways} == {"upto"}:  # none to come is in a row
+            tasks = max(tasks, self.get("stream.tasks", 1))
+        return known or [1] * tasks
 
     def per_seed(self, probe: str) -> dict[str, list[float]]:
         """Metric -> its value for every seed, in percent; none without the probe.
@@ -62,19 +79,21 @@ class Found(NamedTuple):
         A finished run is quoted from its summary, an unfinished one measured so far.
         """
         if self.summary is not None:
-            first = self.summary.get("probe", next(iter(self.probes), None))
+            first = next(iter(self.probes), None)
             own = self.summary.get("metrics", {}) if probe == first else {}
             found = self.summary.get("probes", {}).get(probe, own)
             known = {name: value["per_seed"] for name, value in found.items()}
         else:
             rows = [r for r in self.records if r.probe == probe]
             seeds = [s for s in self.seeds if any(r.seed == s for r in rows)]
+            scope = next((w.defines for w in self.ways if w.label == probe), "joint")
             measured = [
                 metrics.measure(
                     accuracy.to_matrix(
                         rows, seed=seed, probe=probe, n_tasks=len(self.sizes)
                     ),
                     self.sizes,
+                    scope=scope,
                 )
                 for seed in seeds
             ]
