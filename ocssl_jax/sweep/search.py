@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 
+from jax.errors import JaxRuntimeError
 from tqdm import tqdm
 
 from ocssl_jax import experiment, scopes, settings, workdir
@@ -118,6 +119,11 @@ def attempt(plan: Plan, name: str, point: Point, stop: Stop) -> Result:
         except TrainingError as error:
             print(error, file=log)
             return Result("failed", reason=str(error))
+        except JaxRuntimeError as error:  # such as a memory too small for this point
+            print(error, file=log)
+            return Result(
+                "failed", reason=(str(error).splitlines() or ["XLA failed"])[0]
+            )
     return ledger.result(folder, probe=plan.probe, failed=None)
 
 
