@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--probe")
     parser.add_argument("--metric", default="FA,CA")
     args, rest = parser.parse_known_args(argv)
-    # As with launch.py, a config file imports the project's configs/, not the one of the
+    # As with launch.py, a config file imports the project's configs/, not one of the
     # current folder, which -m has put first.
     here = ("", str(Path.cwd()))
     sys.path[:] = [str(ROOT), *sys.path[sys.path[0] in here :]]
