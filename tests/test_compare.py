@@ -68,6 +68,10 @@ def fake_run(folder, *, seeds=(0, 1), tasks=4, level=30.0, finished=True, **fiel
     return folder
 
 
+def rewrite(path, **changes):
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
 def write_random(folder, rows):
     accuracy.write(folder / "baselines" / "random" / "accuracy.csv", rows)
 
@@ -312,6 +316,86 @@ def test_runs_of_older_versions_are_read(compare, tmp_path):
     assert rows[0]["FA"] == f"{value['mean']:.2f} ± {value['std']:.2f}"
 
 
+def test_runs_on_other_images_are_other_runs(compare, tmp_path):
+    """The config is the same but for the folder, which alone does not part runs."""
+    dirs = ("x", "x", "y", "x")
+    folders = [
+        fake_run(tmp_path / str(i), seeds=(i,), stream__data_dir=where)
+        for i, where in enumerate(dirs)
+    ]
+    for folder, data in zip(folders, ("one", "one", "two", "three"), strict=True):
+        rewrite(folder / "config.json", data=data)
+    rows = parsed(compare(*folders[:3]))
+    assert [(row["strategy"], row["seeds"]) for row in rows] == [
+        ("climb (data_dir=x)", "2"),
+        ("climb (data_dir=y)", "1"),
+    ]
+    rows = parsed(compare(*folders))  # the pictures in x have changed
+    assert [row["strategy"] for row in rows] == [
+        f"climb ({folder})" for folder in (folders[0], *folders[2:])
+    ]
+
+
+def test_a_run_probed_on_another_data_set_says_so(compare, tmp_path):
+    folders = [
+        fake_run(tmp_path / f"{name}{rate}", probe__dataset=name, passes=rate)
+        for name, rate in (("", 1), ("mnist", 1), ("mnist", 2))
+    ]
+    rows = parsed(compare(*folders))
+    assert [row["strategy"] for row in rows] == [
+        "climb",
+        "climb, probed on mnist (passes=1)",
+        "climb, probed on mnist (passes=2)",
+    ]
+    assert parsed(compare(folders[1]))[0]["strategy"] == "climb, probed on mnist"
+
+
+def test_what_is_no_run_is_left_out_of_several(tmp_path, capsys):
+    run = fake_run(tmp_path / "run")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "notes.txt").write_text("mine")
+    main([str(path) for path in sorted(tmp_path.iterdir())])
+    said = capsys.readouterr()
+    assert len(parsed(said.out)) == 1
+    assert said.err.splitlines() == [
+        f"ocssl_jax.report: {tmp_path / name} is no run, left out"
+        for name in ("empty", "notes.txt")
+    ]
+    with pytest.raises(SystemExit):
+        main([str(run), str(tmp_path / "mispelt")])
+    assert "mispelt is no folder of a run" in capsys.readouterr().err
+
+
+def test_a_finished_run_without_its_accuracies_is_quoted(compare, tmp_path):
+    folder = fake_run(tmp_path / "run")
+    (folder / "accuracy.csv").unlink()
+    text = compare(folder, "--out", tmp_path / "out")
+    value = summary_of(folder)["FA"]["mean"]
+    assert float(parsed(text)[0]["FA"].split()[0]) == pytest.approx(value, abs=0.006)
+    assert "Percent, linear probe" in text and "Not judged" not in text
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("summary.json", '{"metrics": null}'),
+        ("summary.json", '{"metrics": {"FA": {"per_seed": 3}}}'),
+        ("summary.json", '{"metrics": {}, "probes": []}'),
+        ("config.json", '{"config": {}}'),
+        ("sweep.json", '{"points": [{}]}'),
+        ("accuracy.csv", "seed,probe,after_experience,task,accuracy\n0,linear,0,4,9\n"),
+        (
+            "accuracy.csv",
+            "seed,probe,after_experience,task,accuracy\n0,linear,-1,0,9\n",
+        ),
+    ],
+)
+def test_a_damaged_file_is_named(compare, tmp_path, name, text):
+    folder = fake_run(tmp_path / "run")
+    (folder / name).write_text(text)
+    assert f"{folder / name} is damaged" in compare(folder, code=2)
+
+
 def test_a_run_that_was_not_probed_is_named(compare, tmp_path):
     a = fake_run(tmp_path / "a")
     b = fake_run(tmp_path / "b", strategy__name="er")
@@ -322,7 +406,8 @@ def test_a_run_that_was_not_probed_is_named(compare, tmp_path):
     text = compare(a, b, "--out", tmp_path / "out")
     assert parsed(text)[1]["FA"] == "-"
     assert "Not judged by the linear probe: er." in text
-    assert parsed(compare(b))[0]["CA"] == "-"
+    text = compare(b)
+    assert parsed(text)[0]["CA"] == "-" and "Not judged by any probe: er." in text
 
 
 @pytest.mark.parametrize(

@@ -14,10 +14,12 @@ Arguments:
 Runs whose configs differ in seeds alone are one line, mean ± sample standard deviation
 over all their seeds; a seed that is there twice is refused. A strategy run on several
 numbers of tasks is shown in the papers' layout first. Unfinished runs are marked; their
-numbers are those so far, all tasks weighed alike.
+numbers are those so far, all tasks weighed alike. Of several folders those that hold no
+run are left out.
 Exit code: 0 done; 2 wrong input.
 """
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -42,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     with ending(PROGRAM, args.out or Path()):
         # `runs/*` may well hold what an earlier call has written.
         folders = [f for f in args.workdir if not (args.out and same(f, args.out))]
-        found = runs.find(folders)
+        found = runs.find(runs_among(folders))
         if not found:
             raise UsageError("there is no run to compare in the folders given")
         probe = chosen_probe(found, args.probe)
@@ -58,6 +60,20 @@ def main(argv: Sequence[str] | None = None) -> None:
                 args.out, rows, probe=probe, names=names, notes=notes
             )
             print(f"\nreport: {index}")
+
+
+def runs_among(folders: Sequence[Path]) -> Sequence[Path]:
+    """The folders without those that hold no run, each of which is named.
+
+    All of them where none holds one: the refusal then says why.
+    """
+    kept = [f for f in folders if runs.is_run(f) or not f.exists()]
+    if not kept:
+        return folders
+    for folder in folders:
+        if folder not in kept:
+            print(f"{PROGRAM}: {folder} is no run, left out", file=sys.stderr)
+    return kept
 
 
 def same(a: Path, b: Path) -> bool:
@@ -98,7 +114,8 @@ def remarks(rows: Sequence[Line], probe: str) -> list[str]:
     notes = []
     bare = [row.label for row in rows if row.finished and not row.values]
     if bare:
-        notes.append(f"Not judged by the {probe} probe: {', '.join(bare)}.")
+        which = "any" if probe == "no" else f"the {probe}"
+        notes.append(f"Not judged by {which} probe: {', '.join(bare)}.")
     if not all(row.finished for row in rows):
         notes.append(
             "Unfinished runs: the numbers are those so far, all tasks weighed alike."

@@ -25,6 +25,7 @@ class Found(NamedTuple):
 
     folder: Path
     config: Mapping[str, Any]
+    data: str  # which images its data set held, '' in a run that does not say
     records: Sequence[Record]
     summary: Mapping[str, Any] | None  # None while it is unfinished
 
@@ -35,11 +36,15 @@ class Found(NamedTuple):
     @property
     def settled(self) -> dict[str, Any]:
         """What the run's results depend on, seeds apart."""
-        return settings.decisive(self.config, SHARED)
+        return settings.decisive(self._decided, SHARED)
+
+    @property
+    def _decided(self) -> dict[str, Any]:
+        return {**self.config, **({"data": self.data} if self.data else {})}
 
     def key(self, *more: str) -> str:
         """One text for all runs with the same settings but for seeds and `more`."""
-        return settings.key(self.config, (*SHARED, *more))
+        return settings.key(self._decided, (*SHARED, *more))
 
     @property
     def probes(self) -> list[str]:
@@ -126,9 +131,19 @@ def _places(folder: Path) -> Iterator[Path]:
     if not path.exists():
         yield folder
         return
-    for point in workdir.read_json(path, needs="points")["points"]:
-        if (folder / point["folder"] / "config.json").exists():
-            yield folder / point["folder"]
+    try:
+        points = workdir.read_json(path, needs="points")["points"]
+        places = [folder / point["folder"] for point in points]
+    except (TypeError, KeyError) as error:
+        raise UsageError(f"{path} is damaged; repeat the sweep without it") from error
+    yield from (place for place in places if (place / "config.json").exists())
+
+
+def is_run(folder: Path) -> bool:
+    """Whether `folder` looks like that of a run or of a sweep."""
+    if folder.parts[-2:] == ("baselines", "random"):
+        return is_run(folder.parent.parent)
+    return any((folder / name).exists() for name in ("config.json", "sweep.json"))
 
 
 def read(folder: Path) -> Found:
@@ -145,10 +160,39 @@ def read(folder: Path) -> Found:
         inner = any(folder.glob("*/config.json"))
         hint = f"; did you mean {folder / '*'} ?" if inner else ""
         raise UsageError(f"{folder} is no run: it holds no config.json{hint}")
-    config = workdir.read_json(folder / "config.json", needs="config")["config"]
+    path = folder / "config.json"
+    written = workdir.read_json(path, needs="config")
+    config, data = written["config"], written.get("data", "")
+    try:
+        tasks = int(config["stream"]["tasks"])
+    except (TypeError, KeyError, ValueError) as error:
+        raise UsageError(f"{path} is damaged: it says of no tasks") from error
+    return Found(folder, config, str(data), _records(folder, tasks), _summary(folder))
+
+
+def _summary(folder: Path) -> dict[str, Any] | None:
+    """The content of `summary.json`, None without one.
+
+    Raises:
+      UsageError: if it does not have the form of one.
+    """
     path = folder / "summary.json"
-    summary = workdir.read_json(path, needs="metrics") if path.exists() else None
-    return Found(folder, config, _records(folder), summary)
+    if not path.exists():
+        return None
+    summary = workdir.read_json(path, needs="metrics")
+    try:
+        groups = summary.get("probes", {}), summary.get("baselines", {})
+        tables = [summary["metrics"], *(t for group in groups for t in group.values())]
+        for value in (value for one in tables for value in one.values()):
+            [v is None or float(v) for v in value["per_seed"]]
+        for number in (*summary.get("seeds", ()), *summary.get("test_sizes", ())):
+            int(number)
+        float((summary.get("time") or {}).get("total_s") or 0)
+    except (TypeError, KeyError, ValueError, AttributeError) as error:
+        raise UsageError(
+            f"{path} is damaged; delete it and repeat the run, or leave {folder} out"
+        ) from error
+    return summary
 
 
 def _random(folder: Path) -> Found:
@@ -164,9 +208,11 @@ def _random(folder: Path) -> Found:
             if k in run.summary
         },
     }
-    return Found(folder, config, _records(folder), summary)
+    tasks = int(config["stream"]["tasks"])
+    return Found(folder, config, run.data, _records(folder, tasks), summary)
 
 
-def _records(folder: Path) -> list[Record]:
+def _records(folder: Path, tasks: int) -> list[Record]:
     path = folder / "accuracy.csv"
-    return accuracy.read(path) if path.exists() else []
+    remedy = f"bring the file back, or leave {folder} out"
+    return accuracy.read(path, tasks=tasks, remedy=remedy) if path.exists() else []
