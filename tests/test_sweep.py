@@ -144,6 +144,10 @@ def test_the_leading_probing_chooses(data_dir, flags, label):
     fixed.append("--config.stream.limit=0")
     points = grid.points(CONFIG, fixed, {"passes": ["1", "2"]})
     assert search.check(points, "ridge") == label
+    points[1].config.probe.update({"dataset": "digits", "scopes": ("joint",)})
+    if "dataset=digits" not in flags:
+        with pytest.raises(UsageError, match="different probings"):
+            search.check(points, "ridge")
 
 
 def test_a_sweep_may_probe_each_task_alone(sweep, tmp_path):
@@ -372,7 +376,7 @@ def test_two_sweeps_never_share_a_workdir(sweep, runs, tmp_path):
             "raise config.probe.val_ratio",
         ),
         (["--grid", RATES, "--config.probe.scopes=upto", SHORT], "add joint"),
-        (["--grid", "probe.ratios=(0.5,),(1.0,)"], "must be judged alike"),
+        (["--grid", "probe.ratios=(0.5,),(1.0,)"], "different probings"),
         (["--grid", RATES, "--config.probe.names=()"], "config.probe.names has none"),
         (["--grid", RATES, "--probe", "knn"], "has linear, ridge"),
         (["--grid", RATES, "--metric", "FAA"], "FA, CA, CA_seen, forgetting"),

@@ -31,12 +31,13 @@ def check(points: Sequence[Point], probe: str | None) -> str:
     found = {
         point.name: _chooser(point, probe, build(point.config)) for point in points
     }
-    label = next(iter(found.values()))
+    first, label = next(iter(found.items()))
+    places = {point.name: point.config.probe.dataset for point in points}
     for name, other in found.items():
-        if other != label:
+        if (other, places[name]) != (label, places[first]):
             raise UsageError(
-                f"{name} is judged by {other} and {next(iter(found))} by {label}: the "
-                f"points of a sweep must be judged alike"
+                f"{name} and {first} are judged by different probings, which cannot be "
+                f"compared: leave probe.scopes, ratios and dataset out of --grid"
             )
     return label
 
