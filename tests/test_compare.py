@@ -330,6 +330,9 @@ def test_runs_on_other_images_are_other_runs(compare, tmp_path):
         ("climb (data_dir=x)", "2"),
         ("climb (data_dir=y)", "1"),
     ]
+    # One of an older version says nothing of its images.
+    old = fake_run(tmp_path / "old", seeds=(7,), stream__data_dir="z")
+    assert [row["seeds"] for row in parsed(compare(old, folders[0]))] == ["2"]
     rows = parsed(compare(*folders))  # the pictures in x have changed
     assert [row["strategy"] for row in rows] == [
         f"climb ({folder})" for folder in (folders[0], *folders[2:])

@@ -18,6 +18,7 @@ from ocssl_jax.errors import UsageError
 
 # Fields that part runs of one experiment: the rest of a config says what was tried.
 SHARED = (*settings.FREE, "seeds", "baselines")
+CONTENTS = ("data", "probe_data")  # fields of config.json that tell images apart
 
 
 class Found(NamedTuple):
@@ -120,10 +121,20 @@ def find(folders: Iterable[Path]) -> list[Found]:
         place.resolve() for folder in folders for place in _places(folder)
     )
     here = Path.cwd()
-    return [
+    found = [
         read(place.relative_to(here) if place.is_relative_to(here) else place)
         for place in places
     ]
+    known: dict[str, set[str]] = {}
+    for run in found:
+        known.setdefault(settings.key(run.config, SHARED), set()).add(run.data)
+    return [run._replace(data=_data(run, known)) for run in found]
+
+
+def _data(run: Found, known: Mapping[str, set[str]]) -> str:
+    """Its data; if it does not say, those of the runs with its config if they agree."""
+    others = known[settings.key(run.config, SHARED)] - {""}
+    return next(iter(others)) if not run.data and len(others) == 1 else run.data
 
 
 def _places(folder: Path) -> Iterator[Path]:
@@ -162,12 +173,13 @@ def read(folder: Path) -> Found:
         raise UsageError(f"{folder} is no run: it holds no config.json{hint}")
     path = folder / "config.json"
     written = workdir.read_json(path, needs="config")
-    config, data = written["config"], written.get("data", "")
+    config = written["config"]
+    data = " ".join(str(written[name]) for name in CONTENTS if name in written)
     try:
         tasks = int(config["stream"]["tasks"])
     except (TypeError, KeyError, ValueError) as error:
         raise UsageError(f"{path} is damaged: it says of no tasks") from error
-    return Found(folder, config, str(data), _records(folder, tasks), _summary(folder))
+    return Found(folder, config, data, _records(folder, tasks), _summary(folder))
 
 
 def _summary(folder: Path) -> dict[str, Any] | None:
