@@ -89,7 +89,8 @@ def to_matrix(
     A repeated row counts once, the last one; e is one more than the last experience.
 
     Raises:
-      ValueError: if there is no such record, or one names a task out of range.
+      ValueError: if there is no such record.
+      UsageError: if a record names a task out of range.
     """
     chosen = [r for r in records if r.seed == seed and r.probe == probe]
     if not chosen:
@@ -97,7 +98,7 @@ def to_matrix(
     matrix = np.full((n_tasks, 1 + max(r.after_experience for r in chosen)), np.nan)
     for r in chosen:
         if not 0 <= r.task < n_tasks or r.after_experience < 0:
-            raise ValueError(
+            raise UsageError(
                 f"{r} is outside {n_tasks} tasks and experiences 0, 1, ..."
             )
         matrix[r.task, r.after_experience] = r.accuracy
@@ -108,16 +109,20 @@ def parse(rows: Iterable[Mapping[str, Any]]) -> list[Record]:
     """Records from `csv.DictReader` rows or from dicts with the names of `FIELDS`.
 
     Raises:
-      ValueError: if a column is missing or not a number where one is due.
+      ValueError: if a column is missing, or not a number where one is due, or no task
+        or experience has this one.
     """
     records = []
     for row in rows:
         if missing := [name for name in FIELDS if row.get(name) is None]:
             raise ValueError(f"an accuracy row needs {list(FIELDS)}, lacks {missing}")
         seed, probe, experience, task, accuracy = (row[name] for name in FIELDS)
-        records.append(
-            Record(int(seed), str(probe), int(experience), int(task), float(accuracy))
+        record = Record(
+            int(seed), str(probe), int(experience), int(task), float(accuracy)
         )
+        if record.task < 0 or record.after_experience < 0:
+            raise ValueError(f"tasks and experiences count from 0, got {record}")
+        records.append(record)
     return records
 
 
@@ -129,13 +134,24 @@ def write(path: Path, records: Iterable[Record]) -> None:
     workdir.write(path, "\n".join(lines) + "\n")
 
 
-def read(path: Path) -> list[Record]:
+def read(
+    path: Path, *, tasks: int | None = None, remedy: str = "delete it and repeat"
+) -> list[Record]:
     """The records of an `accuracy.csv`.
+
+    Args:
+      path: the file.
+      tasks: how many there are, where that is known.
+      remedy: what to do about a damaged file.
 
     Raises:
       UsageError: if the file is damaged.
     """
     try:
-        return parse(csv.DictReader(io.StringIO(path.read_text())))
+        records = parse(csv.DictReader(io.StringIO(path.read_text())))
+        for record in records:
+            if tasks is not None and record.task >= tasks:
+                raise ValueError(f"{record} of {tasks} tasks")
     except ValueError as error:
-        raise UsageError(f"{path} is damaged ({error}); delete it") from error
+        raise UsageError(f"{path} is damaged ({error}); {remedy}") from error
+    return records

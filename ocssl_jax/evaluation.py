@@ -118,9 +118,9 @@ def judged(
 ) -> tuple[Sequence[accuracy.Record], list[int]]:
     """Rows of `accuracy.csv`, written after each encoder, and the tasks' test sizes."""
     path = place / "accuracy.csv"
-    records = accuracy.read(path) if path.exists() else []
-    done = {(row.after_experience, row.seed) for row in records}
     images, ways = probing(experiment, config), scopes.variants(config.probe)
+    records = accuracy.read(path, tasks=images.tasks) if path.exists() else []
+    done = {(row.after_experience, row.seed) for row in records}
     encode = Encoder(experiment, batch_size=config.probe.batch_size)
     for after, folder in saved.items():
         for seed in config.seeds:

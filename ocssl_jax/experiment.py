@@ -24,6 +24,7 @@ from ocssl_jax import (
 )
 from ocssl_jax.build import Experiment, as_baseline, build
 from ocssl_jax.core import TrainState
+from ocssl_jax.errors import UsageError
 from ocssl_jax.report.memory_sheet import sheet_of
 from ocssl_jax.report.table import NAMES, table
 from ocssl_jax.report.write import write_report
@@ -61,8 +62,7 @@ def run(
         stop = stop or stack.enter_context(Stop())
         if not hosts.decided((folder / "summary.json").exists):
             finish(experiment, config, folder, stop)
-    summary = workdir.read_json(folder / "summary.json", needs="strategy")
-    return results(summary, folder)
+        return hosts.led(lambda: told(folder)) or ""
 
 
 def take(
@@ -91,7 +91,7 @@ def finish(
     states, time = learner.learn(stop), learner.clock.read()
     for name in config.baselines:
         if name != "random":
-            baselines[name] = beside(config, folder, name, stop)
+            baselines[name] = beside(learner, name, stop)
             stop.check(f"after the baseline {name}")
 
     def close() -> None:
@@ -108,7 +108,7 @@ def random_encoder(learner: Run, folder: Path) -> Records:
     """Accuracies of the initial weights, held constant over the stream."""
     path = folder / "baselines" / "random" / "accuracy.csv"
     if hosts.decided(path.exists):
-        return accuracy.read(path)
+        return accuracy.read(path, tasks=learner.tasks)
     initial = learner.seeds.split(learner.initial())
 
     def close() -> Records:
@@ -121,12 +121,14 @@ def random_encoder(learner: Run, folder: Path) -> Records:
     return hosts.led(close) or []
 
 
-def beside(config: ConfigDict, folder: Path, name: str, stop: Stop) -> Records:
+def beside(learner: Run, name: str, stop: Stop) -> Records:
     """Run the baseline strategy `name` with everything else the same."""
-    other = as_baseline(config, name)
-    place = folder / "baselines" / name
+    other = as_baseline(learner.config, name)
+    place = learner.folder / "baselines" / name
     run(other, place, {"strategy.name": name}, stop)
-    return accuracy.read(place / "accuracy.csv") if config.probe.names else []
+    if not other.probe.names:
+        return []
+    return accuracy.read(place / "accuracy.csv", tasks=learner.tasks)
 
 
 def summarised(
@@ -198,6 +200,45 @@ def report(
         sheet=sheet_of(
             states[0].strategy, dataset, learner.config.strategy.memory_size
         ),
+        config=workdir.read_json(folder / "config.json", needs="config"),
+    )
+
+
+def told(folder: Path) -> str:
+    """The results of the finished run in `folder`; its report is there afterwards.
+
+    Raises:
+      UsageError: if its summary is damaged.
+    """
+    path = folder / "summary.json"
+    summary = workdir.read_json(path, needs="strategy")
+    try:
+        text = results(summary, folder)
+        if (folder / "report" / "index.html").exists():
+            return text
+        report_again(folder, summary)
+    except UsageError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise UsageError(f"{path} is damaged; delete it and repeat the run") from error
+    return f"{text} (made again, without what the memory held)"
+
+
+def report_again(folder: Path, summary: Mapping[str, Any]) -> None:
+    """Write `report/` from the other files, which say nothing of the memory."""
+
+    def known(place: Path) -> Records:
+        path = place / "accuracy.csv"
+        return accuracy.read(path) if path.exists() else []
+
+    beside = {name: known(folder / "baselines" / name) for name in summary["baselines"]}
+    write_report(
+        folder / "report",
+        summary=summary,
+        accuracy=known(folder),
+        history=writers.read(folder / "metrics.jsonl"),
+        baselines_accuracy={name: rows for name, rows in beside.items() if rows},
+        sheet=None,
         config=workdir.read_json(folder / "config.json", needs="config"),
     )
 

@@ -12,6 +12,7 @@ from ocssl_jax.core import Variables
 from ocssl_jax.errors import UsageError
 from ocssl_jax.probing import Accuracies, Encoder, judge, judge_constant, probing
 
+LOST = "bring the file back, or start over in another --workdir"
 Encoders = Iterable[tuple[int, Variables]]  # of each seed
 
 
@@ -45,18 +46,33 @@ class Judge:
         Raises:
           UsageError: if rows are missing that cannot be measured again.
         """
-        rows = accuracy.read(self.path) if self.path.exists() else []
+        rows, held = self._read(self.path), self._read(self.val_path)
         found = {row.after_experience for row in rows}
+        lacking = {row.after_experience for row in self._unmatched(rows, held)}
         for experience in passed:
-            if self.wants(experience, last) and experience not in found:
-                raise UsageError(
-                    f"{self.path} lacks experience {experience}, which this run has "
-                    f"passed: bring the file back, or start over in another --workdir"
-                )
-        earned = found & set(reached)
+            for path, known in (self.path, found), (self.val_path, found - lacking):
+                if self.wants(experience, last) and experience not in known:
+                    raise UsageError(
+                        f"{path} lacks experience {experience}, which this run has "
+                        f"passed: {LOST}"
+                    )
+        earned = (found - lacking) & set(reached)
         self.records = [row for row in rows if row.after_experience in earned]
-        rows = accuracy.read(self.val_path) if self.val_path.exists() else []
-        self.validation = [row for row in rows if row.after_experience in earned]
+        self.validation = [row for row in held if row.after_experience in earned]
+
+    def _read(self, path: Path) -> list[accuracy.Record]:
+        tasks = self.images.tasks if self.images else None
+        return accuracy.read(path, tasks=tasks, remedy=LOST) if path.exists() else []
+
+    def _unmatched(
+        self, rows: list[accuracy.Record], held: list[accuracy.Record]
+    ) -> list[accuracy.Record]:
+        """Test rows without a row on the validation images of their task."""
+        if self.images is None:
+            return []
+        sizes = self.images.val_sizes
+        known = {row[:-1] for row in held}
+        return [row for row in rows if sizes[row.task] and row[:-1] not in known]
 
     def wants(self, experience: int, last: int) -> bool:
         """Whether a run that ends with experience `last` is judged after this one."""

@@ -42,6 +42,11 @@ class Variant(NamedTuple):
         scope = "" if self.scope == "joint" else f"-{self.scope}"
         return self.probe + scope + ("" if self.ratio == 1 else f"-{self.ratio}")
 
+    @property
+    def defines(self) -> str:
+        """What decides which metrics it has: a key of `metrics.DEFINED`."""
+        return "downstream" if self.downstream else self.scope
+
 
 def variants(probe: ConfigDict) -> list[Variant]:
     """Every way that `config.probe` asks for, scope by scope, then share by share."""
@@ -137,5 +142,4 @@ def metrics_of(
     records: Iterable[Record], way: Variant, sizes: Sequence[int]
 ) -> dict[str, dict[str, Any]]:
     """The metrics of one way to judge, those that its scope defines."""
-    scope = "downstream" if way.downstream else way.scope
-    return summarise(records, probe=way.label, sizes=sizes, scope=scope)
+    return summarise(records, probe=way.label, sizes=sizes, scope=way.defines)

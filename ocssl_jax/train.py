@@ -56,6 +56,7 @@ class Run:
         last = np.flatnonzero(np.diff(which, append=-1))
         self.ends = {int(i) + 1: int(which[i]) for i in last}  # step -> experience
         self.total = len(which)
+        self.tasks = len(experiment.judged[1].val)  # that are probed
         rows = experiment.schedules[0].mask.sum(axis=1)  # the same for every seed
         self.met = np.concatenate([[0], np.cumsum(rows)])  # stream images by step
         self.states = self.initial()

@@ -76,7 +76,7 @@ def check(folder: Path, config: Mapping[str, Any]) -> None:
         if any(p.name != ".lock" and p.suffix != ".draft" for p in folder.iterdir()):
             raise UsageError(
                 f"--workdir {folder} holds files but no config.json; "
-                f"choose an empty or new folder"
+                f"choose an empty or new folder, or bring the file back"
             )
         return
     old = read_json(path, needs="config")["config"]
@@ -126,12 +126,15 @@ def read_json(path: Path, *, needs: str) -> dict[str, Any]:
     Raises:
       UsageError: if the file is damaged.
     """
+    remedy = "delete it and repeat the command that made it"
+    if path.name == "config.json":  # the rest of its folder is worth nothing without
+        remedy = f"bring the file back, or delete all of {path.parent} to start over"
     try:
         content = json.loads(path.read_text())
     except (ValueError, OSError) as error:
-        raise UsageError(f"{path} is damaged; delete it and repeat the run") from error
+        raise UsageError(f"{path} is damaged; {remedy}") from error
     if not isinstance(content, dict) or needs not in content:
-        raise UsageError(f"{path} is damaged; delete it and repeat the run")
+        raise UsageError(f"{path} is damaged; {remedy}")
     return content
 
 

@@ -68,6 +68,10 @@ def fake_run(folder, *, seeds=(0, 1), tasks=4, level=30.0, finished=True, **fiel
     return folder
 
 
+def rewrite(path, **changes):
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
 def write_random(folder, rows):
     accuracy.write(folder / "baselines" / "random" / "accuracy.csv", rows)
 
@@ -232,6 +236,48 @@ def test_unfinished_runs_are_marked_and_kept_apart(compare, tmp_path):
     assert len(parsed(text, 0)) == 1  # the papers' layout has finished runs only
 
 
+def test_the_probe_that_stands_for_a_run_is_shown(compare, tmp_path):
+    asked = {"probe__names": ("linear",), "probe__scopes": ("separate", "joint")}
+    done = fake_run(tmp_path / "done", **asked)
+    part = fake_run(tmp_path / "part", finished=False, seeds=(5,), **asked)
+    for folder, seeds in ((done, (0, 1)), (part, (5,))):
+        other = records(seeds, 4, 80.0, probe="linear-separate")
+        accuracy.write(
+            folder / "accuracy.csv", other + accuracy.read(folder / "accuracy.csv")
+        )
+    for folders in ([done], [part, done]):
+        text = compare(*folders)
+        assert "Percent, linear probe" in text
+        assert float(parsed(text)[0]["FA"].split()[0]) < 60
+    assert "Percent, linear-separate probe" in compare(
+        part, "--probe", "linear-separate"
+    )
+
+
+@pytest.mark.parametrize(
+    ("fields", "label", "defined"),
+    [
+        ({"probe__scopes": ("upto",)}, "linear-upto", {"CA_seen"}),
+        ({"probe__dataset": "mnist"}, "linear", {"CA", "FA"}),
+        ({"probe__scopes": ("separate",)}, "linear-separate", set(FOUR)),
+    ],
+)
+def test_an_unfinished_run_has_the_metrics_that_its_scope_defines(
+    compare, tmp_path, fields, label, defined
+):
+    """Half of four tasks, of which scope `upto` has met two."""
+    folder = fake_run(tmp_path / "run", finished=False, seeds=(0,), **fields)
+    rows = [
+        r._replace(probe=label)
+        for r in accuracy.read(folder / "accuracy.csv")
+        if (r.task <= r.after_experience or "upto" not in label)
+        and not (r.task and "probe__dataset" in fields)
+    ]
+    accuracy.write(folder / "accuracy.csv", rows)
+    (row,) = parsed(compare(folder))
+    assert {name for name in FOUR if row[name] != "-"} == defined
+
+
 def test_a_sweep_stands_for_its_points_and_baselines_are_runs(compare, tmp_path):
     sweep = tmp_path / "sweep"
     names = ["learning_rate=0.3", "learning_rate=0.1", "learning_rate=1"]
@@ -270,6 +316,89 @@ def test_runs_of_older_versions_are_read(compare, tmp_path):
     assert rows[0]["FA"] == f"{value['mean']:.2f} ± {value['std']:.2f}"
 
 
+def test_runs_on_other_images_are_other_runs(compare, tmp_path):
+    """The config is the same but for the folder, which alone does not part runs."""
+    dirs = ("x", "x", "y", "x")
+    folders = [
+        fake_run(tmp_path / str(i), seeds=(i,), stream__data_dir=where)
+        for i, where in enumerate(dirs)
+    ]
+    for folder, data in zip(folders, ("one", "one", "two", "three"), strict=True):
+        rewrite(folder / "config.json", data=data)
+    rows = parsed(compare(*folders[:3]))
+    assert [(row["strategy"], row["seeds"]) for row in rows] == [
+        ("climb (data_dir=x)", "2"),
+        ("climb (data_dir=y)", "1"),
+    ]
+    # One of an older version says nothing of its images.
+    old = fake_run(tmp_path / "old", seeds=(7,), stream__data_dir="z")
+    assert [row["seeds"] for row in parsed(compare(old, folders[0]))] == ["2"]
+    rows = parsed(compare(*folders))  # the pictures in x have changed
+    assert [row["strategy"] for row in rows] == [
+        f"climb ({folder})" for folder in (folders[0], *folders[2:])
+    ]
+
+
+def test_a_run_probed_on_another_data_set_says_so(compare, tmp_path):
+    folders = [
+        fake_run(tmp_path / f"{name}{rate}", probe__dataset=name, passes=rate)
+        for name, rate in (("", 1), ("mnist", 1), ("mnist", 2))
+    ]
+    rows = parsed(compare(*folders))
+    assert [row["strategy"] for row in rows] == [
+        "climb",
+        "climb, probed on mnist (passes=1)",
+        "climb, probed on mnist (passes=2)",
+    ]
+    assert parsed(compare(folders[1]))[0]["strategy"] == "climb, probed on mnist"
+
+
+def test_what_is_no_run_is_left_out_of_several(tmp_path, capsys):
+    run = fake_run(tmp_path / "run")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "notes.txt").write_text("mine")
+    main([str(path) for path in sorted(tmp_path.iterdir())])
+    said = capsys.readouterr()
+    assert len(parsed(said.out)) == 1
+    assert said.err.splitlines() == [
+        f"ocssl_jax.report: {tmp_path / name} is no run, left out"
+        for name in ("empty", "notes.txt")
+    ]
+    with pytest.raises(SystemExit):
+        main([str(run), str(tmp_path / "mispelt")])
+    assert "mispelt is no folder of a run" in capsys.readouterr().err
+
+
+def test_a_finished_run_without_its_accuracies_is_quoted(compare, tmp_path):
+    folder = fake_run(tmp_path / "run")
+    (folder / "accuracy.csv").unlink()
+    text = compare(folder, "--out", tmp_path / "out")
+    value = summary_of(folder)["FA"]["mean"]
+    assert float(parsed(text)[0]["FA"].split()[0]) == pytest.approx(value, abs=0.006)
+    assert "Percent, linear probe" in text and "Not judged" not in text
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("summary.json", '{"metrics": null}'),
+        ("summary.json", '{"metrics": {"FA": {"per_seed": 3}}}'),
+        ("summary.json", '{"metrics": {}, "probes": []}'),
+        ("config.json", '{"config": {}}'),
+        ("sweep.json", '{"points": [{}]}'),
+        ("accuracy.csv", "seed,probe,after_experience,task,accuracy\n0,linear,0,4,9\n"),
+        (
+            "accuracy.csv",
+            "seed,probe,after_experience,task,accuracy\n0,linear,-1,0,9\n",
+        ),
+    ],
+)
+def test_a_damaged_file_is_named(compare, tmp_path, name, text):
+    folder = fake_run(tmp_path / "run")
+    (folder / name).write_text(text)
+    assert f"{folder / name} is damaged" in compare(folder, code=2)
+
+
 def test_a_run_that_was_not_probed_is_named(compare, tmp_path):
     a = fake_run(tmp_path / "a")
     b = fake_run(tmp_path / "b", strategy__name="er")
@@ -280,7 +409,8 @@ def test_a_run_that_was_not_probed_is_named(compare, tmp_path):
     text = compare(a, b, "--out", tmp_path / "out")
     assert parsed(text)[1]["FA"] == "-"
     assert "Not judged by the linear probe: er." in text
-    assert parsed(compare(b))[0]["CA"] == "-"
+    text = compare(b)
+    assert parsed(text)[0]["CA"] == "-" and "Not judged by any probe: er." in text
 
 
 @pytest.mark.parametrize(

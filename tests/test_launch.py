@@ -158,7 +158,8 @@ def test_workdirs_that_cannot_be_used(tmp_path):
     assert "another config" in one_line(launch(data, f"--workdir={strange}"))
     for text in ("{", "[]", "{}"):
         (strange / "config.json").write_text(text)
-        assert "damaged" in one_line(launch(data, f"--workdir={strange}"))
+        line = one_line(launch(data, f"--workdir={strange}"))
+        assert "config.json is damaged; bring the file back, or delete all of" in line
 
 
 def test_neither_tensorflow_nor_torch_is_ever_imported(tmp_path):

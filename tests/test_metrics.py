@@ -191,6 +191,10 @@ def test_undefined_values_are_none_so_that_the_summary_is_json():
         (lambda: metrics.measure(np.full((1, 1), NAN), [1]), "no measurement"),
         (lambda: metrics.summarise([], probe="x", sizes=[1]), "probe 'x'"),
         (lambda: accuracy.parse([{"seed": 1}]), "lacks"),
+        (
+            lambda: accuracy.parse([Record(0, "p", 0, -1, 1.0)._asdict()]),
+            "count from 0",
+        ),
         (lambda: accuracy.task_accuracy([1], [1, 2], [0, 0], n_tasks=1), "one entry"),
         (lambda: accuracy.task_accuracy([1], [1], [3], n_tasks=2), "0..1"),
         (

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -260,6 +261,43 @@ def test_accuracies_lost_from_an_unfinished_run_are_missed(data_dir, tmp_path):
     kept = [row for row in rows if row.split(",")[2] != "0"]
     (folder / "accuracy.csv").write_text("\n".join(kept) + "\n")
     with pytest.raises(UsageError, match="lacks experience 0"):
+        experiment.run(config, folder, {})
+    # Validation accuracies are missed too; those after the end are measured again.
+    (folder / "accuracy.csv").write_text("\n".join(rows) + "\n")
+    path = folder / "validation.csv"
+    rows = path.read_text().splitlines()
+    path.write_text("\n".join(row for row in rows if row.split(",")[2] != "4") + "\n")
+    experiment.run(config, folder, {})
+    assert path.read_text().splitlines() == rows
+    (folder / "summary.json").unlink()
+    path.unlink()
+    with pytest.raises(UsageError, match=r"validation.csv lacks experience 0"):
+        experiment.run(config, folder, {})
+    path.write_text("\n".join([*rows, "0,ridge,0,7,50.0"]) + "\n")
+    with pytest.raises(UsageError, match=r"validation.csv is damaged .*task=7.* of 5"):
+        experiment.run(config, folder, {})
+
+
+def test_a_report_that_was_deleted_is_made_again(data_dir, tmp_path):
+    config = config_with(data_dir, strategy__name="none", stream__limit=2)
+    folder = tmp_path / "run"
+    told = experiment.run(config, folder, {})
+    shutil.rmtree(folder / "report")
+    assert experiment.run(config, folder, {}).startswith(told)
+    for name in ("index.html", "accuracy.png", "matrix.png", "losses.png"):
+        assert (folder / "report" / name).exists()
+
+
+@pytest.mark.parametrize("text", ['{"strategy": 1}', '{"strategy": 1, "metrics": 3}'])
+def test_a_damaged_summary_is_refused(data_dir, tmp_path, text):
+    config = config_with(data_dir, strategy__name="none")
+    folder = tmp_path / "run"
+    workdir.write(
+        folder / "config.json",
+        json.dumps({"config": settings.as_json(config), "overrides": {}}),
+    )
+    (folder / "summary.json").write_text(text)
+    with pytest.raises(UsageError, match=r"summary.json is damaged"):
         experiment.run(config, folder, {})
 
 

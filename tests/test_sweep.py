@@ -5,11 +5,14 @@ import json
 import os
 import shlex
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from jax.errors import JaxRuntimeError
 
 from ocssl_jax import settings, workdir
 from ocssl_jax.commandline import configured
@@ -21,6 +24,8 @@ CONFIG = str(Path(__file__).with_name("kill_config.py"))
 RATES = "optimizer.learning_rate=0.03,0.1,0.3"
 NOT_TUNED = "--config.probe.names=ridge"  # a probe that needs no validation images
 # The point with the best test accuracy is the worst in validation, and not the first.
+SHORT = "--config.stream.limit=2"  # of 12 stream batches
+UNHELD = "--config.probe.val_ratio=0"
 VALIDATION = {0.03: [40.0, 60.0], 0.1: [54.0, 56.0], 0.3: [30.0, 32.0]}
 TEST = {0.03: [51.0, 52.0], 0.1: [45.0, 46.0], 0.3: [90.0, 92.0]}
 
@@ -124,6 +129,41 @@ def test_the_probe_that_chooses_can_be_named(sweep, runs, tmp_path):
     assert "learning_rate=0.3" in sweep("--grid", RATES, "--probe", "ridge")[-3]
 
 
+@pytest.mark.parametrize(
+    ("flags", "label"),
+    [
+        (["scopes=separate"], "ridge-separate"),
+        (["scopes=upto,separate", "ratios=0.5,1"], "ridge-upto"),
+        (["ratios=0.1,0.5"], "ridge-0.1"),
+        (["dataset=digits"], "ridge"),
+    ],
+)
+def test_the_leading_probing_chooses(data_dir, flags, label):
+    fixed = [f"--config.probe.{flag}" for flag in ("names=knn,ridge", *flags)]
+    fixed.append(f"--config.stream.data_dir={data_dir}")
+    fixed.append("--config.stream.limit=0")
+    points = grid.points(CONFIG, fixed, {"passes": ["1", "2"]})
+    assert search.check(points, "ridge") == label
+    points[1].config.probe.update({"dataset": "digits", "scopes": ("joint",)})
+    if "dataset=digits" not in flags:
+        with pytest.raises(UsageError, match="different probings"):
+            search.check(points, "ridge")
+
+
+def test_a_sweep_may_probe_each_task_alone(sweep, tmp_path):
+    flags = ["scopes=separate", "ratios=0.5", "names=ridge"]
+    lines = sweep(
+        *("--grid", "optimizer.learning_rate=0.03,0.1", SHORT),
+        *("--config.strategy.name=none", "--config.seeds=0"),
+        *(f"--config.probe.{flag}" for flag in flags),
+    )
+    assert lines[-3].startswith("best by validation accuracy: ")
+    for folder in ("learning_rate=0.03", "learning_rate=0.1"):
+        path = tmp_path / "sweep" / folder / "summary.json"
+        known = json.loads(path.read_text())["validation"]["ridge-separate-0.5"]
+        assert any(f"{folder}: validation {known['mean']:.2f}" in x for x in lines)
+
+
 def test_a_tie_goes_to_the_earlier_point(sweep, runs, monkeypatch):
     monkeypatch.setitem(VALIDATION, 0.3, VALIDATION[0.1])
     assert sweep("--grid", RATES)[-3].endswith("learning_rate=0.1")
@@ -214,6 +254,16 @@ def test_a_point_that_fails_is_recorded_and_passed_over(sweep, runs, tmp_path):
     assert [rate for rate, _ in runs.called] == [0.1]
 
 
+def test_a_point_too_large_for_the_device_is_passed_over(sweep, runs, tmp_path):
+    def overflow():
+        raise JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory\nallocator stats")
+
+    runs.events[0.1] = overflow
+    lines = sweep("--grid", RATES)
+    assert lines[2].endswith("failed, RESOURCE_EXHAUSTED: Out of memory")
+    assert status(tmp_path) == ["finished", "failed", "finished"]
+
+
 def test_a_sweep_of_failures_has_no_best(sweep, runs, tmp_path):
     def diverge():
         raise TrainingError("nan")
@@ -255,6 +305,45 @@ def test_a_summary_without_validation_accuracy_is_refused(sweep, runs, tmp_path)
     assert "no validation accuracy" in sweep("--grid", RATES, code=2)
 
 
+def test_a_lost_or_damaged_sweep_json_costs_nothing(sweep, runs, tmp_path):
+    lines = sweep("--grid", RATES)
+    path = tmp_path / "sweep" / "sweep.json"
+    for text in ('{"points": [{}]}', '{"points": 3}', "{"):
+        path.write_text(text)
+        assert f"{path} is damaged; delete it" in sweep("--grid", RATES, code=2)
+    path.unlink()
+    runs.called.clear()
+    assert sweep("--grid", RATES)[-3:] == lines[-3:]
+    assert runs.called == []
+    path.unlink()
+    (tmp_path / "sweep" / "thesis").mkdir()
+    (tmp_path / "sweep" / "thesis" / "text.txt").write_text("mine")
+    assert "no sweep.json" in sweep("--grid", RATES, code=2)
+
+
+def test_a_damaged_summary_of_a_point_is_refused(sweep, runs, tmp_path):
+    sweep("--grid", RATES)
+    path = tmp_path / "sweep" / "learning_rate=0.1" / "summary.json"
+    whole = json.loads(path.read_text())
+    for part in ("validation", "probes", "time"):
+        path.write_text(json.dumps({**whole, part: None}))
+        assert "delete the folder" in sweep("--grid", RATES, code=2)
+
+
+def test_the_projects_configs_are_found_beside_others(data_dir, tmp_path):
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "__init__.py").write_text("")
+    root = Path(__file__).parents[1]
+    done = subprocess.run(
+        [sys.executable, "-m", "ocssl_jax.sweep", CONFIG, "--grid", "passes=0"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(root)},
+        capture_output=True,
+        text=True,
+    )
+    assert "config.passes must be at least 1, got 0" in done.stderr
+
+
 def test_two_sweeps_never_share_a_workdir(sweep, runs, tmp_path):
     with workdir.held(tmp_path / "sweep"):
         assert "in use" in sweep("--grid", RATES, code=2)
@@ -282,6 +371,12 @@ def test_two_sweeps_never_share_a_workdir(sweep, runs, tmp_path):
             ["--grid", RATES, "--config.stream.val_ratio=0", NOT_TUNED],
             "no validation images are held out",
         ),
+        (
+            ["--grid", RATES, "--config.probe.dataset=digits", UNHELD, NOT_TUNED],
+            "raise config.probe.val_ratio",
+        ),
+        (["--grid", RATES, "--config.probe.scopes=upto", SHORT], "add joint"),
+        (["--grid", "probe.ratios=(0.5,),(1.0,)"], "different probings"),
         (["--grid", RATES, "--config.probe.names=()"], "config.probe.names has none"),
         (["--grid", RATES, "--probe", "knn"], "has linear, ridge"),
         (["--grid", RATES, "--metric", "FAA"], "FA, CA, CA_seen, forgetting"),
@@ -336,6 +431,22 @@ def test_names_are_short_distinct_and_fit_into_a_folder(data_dir):
 def test_points_that_differ_only_in_what_decides_nothing_are_one():
     with pytest.raises(UsageError, match="the same run"):
         grid.points(CONFIG, [], {"log.every": ["1", "2"]})
+
+
+def test_folders_of_pictures_are_points_of_their_own(tmp_path):
+    values = {"stream.data_dir": ["a", "b"]}
+    pictures = ["--config.stream.dataset=folder"]
+    points = grid.points(CONFIG, pictures, values)
+    for point in points:
+        settled = {"config": settings.as_json(point.config), "overrides": {}}
+        path = tmp_path / "sweep" / point.name / "config.json"
+        workdir.write(path, json.dumps(settled))
+    named = grid.placed(points, tmp_path / "sweep")
+    assert list(named) == ["data_dir=a", "data_dir=b"]
+    with pytest.raises(UsageError, match="data_dir: 'b' -> 'a'"):
+        grid.placed(points[:1], tmp_path / "sweep")
+    with pytest.raises(UsageError, match="the same run"):
+        grid.points(CONFIG, [], values)  # the digits are the same everywhere
 
 
 def test_real_runs_one_of_which_diverges(sweep, tmp_path):

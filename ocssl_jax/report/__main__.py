@@ -7,16 +7,19 @@ Arguments:
   WORKDIR...                folders of runs; that of a sweep stands for its points, and
                             RUN/baselines/NAME is a run too
   --out DIR                 also write report.md, report.csv and index.html there
-  --probe NAME              probe whose accuracies are shown (default the first run's)
+  --probe NAME              probe whose accuracies are shown (default the one that
+                            stands for the first run)
   --metrics NAME[,NAME...]  metrics that come first (default CA,FA)
 
 Runs whose configs differ in seeds alone are one line, mean ± sample standard deviation
 over all their seeds; a seed that is there twice is refused. A strategy run on several
 numbers of tasks is shown in the papers' layout first. Unfinished runs are marked; their
-numbers are those so far, all tasks weighed alike.
+numbers are those so far, all tasks weighed alike. Of several folders those that hold no
+run are left out.
 Exit code: 0 done; 2 wrong input.
 """
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -41,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     with ending(PROGRAM, args.out or Path()):
         # `runs/*` may well hold what an earlier call has written.
         folders = [f for f in args.workdir if not (args.out and same(f, args.out))]
-        found = runs.find(folders)
+        found = runs.find(runs_among(folders))
         if not found:
             raise UsageError("there is no run to compare in the folders given")
         probe = chosen_probe(found, args.probe)
@@ -59,6 +62,20 @@ def main(argv: Sequence[str] | None = None) -> None:
             print(f"\nreport: {index}")
 
 
+def runs_among(folders: Sequence[Path]) -> Sequence[Path]:
+    """The folders without those that hold no run, each of which is named.
+
+    All of them where none holds one: the refusal then says why.
+    """
+    kept = [f for f in folders if runs.is_run(f) or not f.exists()]
+    if not kept:
+        return folders
+    for folder in folders:
+        if folder not in kept:
+            print(f"{PROGRAM}: {folder} is no run, left out", file=sys.stderr)
+    return kept
+
+
 def same(a: Path, b: Path) -> bool:
     """Whether two paths lead to one place."""
     return a.resolve() == b.resolve()
@@ -74,7 +91,7 @@ def chosen_probe(found: Sequence[runs.Found], asked: str | None) -> str:
     if asked and asked not in known:
         listed = ", ".join(known) or "none"
         raise UsageError(f"--probe must be one of {listed}, got {asked!r}")
-    return asked or next(iter(known), "no")
+    return asked or next((run.probes[0] for run in found if run.probes), "no")
 
 
 def chosen_metrics(rows: Sequence[Line], asked: str) -> list[str]:
@@ -97,7 +114,8 @@ def remarks(rows: Sequence[Line], probe: str) -> list[str]:
     notes = []
     bare = [row.label for row in rows if row.finished and not row.values]
     if bare:
-        notes.append(f"Not judged by the {probe} probe: {', '.join(bare)}.")
+        which = "any" if probe == "no" else f"the {probe}"
+        notes.append(f"Not judged by {which} probe: {', '.join(bare)}.")
     if not all(row.finished for row in rows):
         notes.append(
             "Unfinished runs: the numbers are those so far, all tasks weighed alike."

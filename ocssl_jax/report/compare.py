@@ -117,13 +117,18 @@ def _labels(rows: Sequence[Sequence[Found]]) -> list[str]:
 
 
 def names_of(firsts: Sequence[Found]) -> list[str]:
-    """Each run's strategy in words, with the method where there are several."""
-    known = [str(run.get("strategy.name")) for run in firsts]
-    words = [NAMES.get(name, name) for name in known]
-    methods = [run.get("method.name") for run in firsts]
-    if len(set(methods)) == 1:
-        return words
-    return [f"{word} · {name}" for word, name in zip(words, methods, strict=True)]
+    """Each run's strategy in words, with the method where there are several.
+
+    And what it was probed on, where that is another data set than the stream's.
+    """
+    methods = {run.get("method.name") for run in firsts}
+    found = []
+    for run in firsts:
+        name, other = str(run.get("strategy.name")), run.get("probe.dataset")
+        method = f" · {run.get('method.name')}" if len(methods) > 1 else ""
+        probed = f", probed on {other}" if other else ""
+        found.append(NAMES.get(name, name) + method + probed)
+    return found
 
 
 def _mark(run: Found) -> str:
@@ -144,12 +149,16 @@ def suffix(run: Found, same: Sequence[Found], ignored: Iterable[str] = ()) -> st
         for field in set.intersection(*map(set, settled)) - set(ignored)
         if any(other[field] != settled[0][field] for other in settled)
     ]
-    own = run.settled
-    told = {field: own[field] for field in own if field in fields}
-    texts = [
-        (other.summary is None, *(str(known[field]) for field in fields))
-        for other, known in zip(same, settled, strict=True)
-    ]
+    texts = [(other.summary is None, _told(other, fields)) for other in same]
     if len(fields) > MOST_FIELDS or len(set(texts)) < len(texts):
         return f" ({run.folder})"
-    return f" ({labels.label(told).replace(',', ', ')})" if told else ""
+    told = _told(run, fields)
+    return f" ({told})" if told else ""
+
+
+def _told(run: Found, fields: Iterable[str]) -> str:
+    """The values of `fields`; which images there were is told by where they lie."""
+    values = {field: value for field, value in run.settled.items() if field in fields}
+    if values.pop("data", None):
+        values["stream.data_dir"] = run.get("stream.data_dir")
+    return labels.label(values).replace(",", ", ")

@@ -42,7 +42,7 @@ def joint(row: Line, probe: str) -> list[np.ndarray]:
     found = [
         metrics.overall(matrix, run.sizes)
         for run in row.runs
-        if probe in run.probes
+        if any(record.probe == probe for record in run.records)
         for matrix in matrices(run.records, probe, len(run.sizes))
     ]
     longest = max(map(len, found), default=0)

@@ -13,13 +13,14 @@ Arguments:
 
 Each point is an ordinary run of all seeds in its own folder of DIR, without baselines
 unless --config.baselines names some. The best point has the highest mean over seeds of
-the final joint accuracy on the validation images; test accuracy has no say. sweep.json
-and sweep.csv in DIR are kept up to date, sweep.log has what the runs say.
+the final accuracy on the validation images, probed in the joint scope with all labels
+where the config asks for that, else as it lists first; test accuracy has no say.
+sweep.json and sweep.csv in DIR are kept up to date, sweep.log has what the runs say.
 
 Repeat a command to resume where it was interrupted. With more values, or more fields,
 it runs only what is new; a grid that lacks a point already run is refused. A point
-whose loss is no longer finite is recorded as failed and the sweep goes on; delete its
-folder to try it again.
+whose loss is no longer finite, or that the device has no memory for, is recorded as
+failed and the sweep goes on; delete its folder to try it again.
 Config files are code and are run: use only files that you trust.
 Exit code: 0 done, or stopped and saved; 2 wrong input; 1 training or disk failed.
 """
@@ -48,7 +49,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--probe")
     parser.add_argument("--metric", default="FA,CA")
     args, rest = parser.parse_known_args(argv)
-    sys.path.append(str(ROOT))  # a config file imports the project's, wherever it lies
+    # As with launch.py, a config file imports the project's configs/, not one of the
+    # current folder, which -m has put first.
+    here = ("", str(Path.cwd()))
+    sys.path[:] = [str(ROOT), *sys.path[sys.path[0] in here :]]
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # until a run listens
     folder = args.workdir or default_workdir(args.config, "-sweep")
     with ending(PROGRAM, folder):

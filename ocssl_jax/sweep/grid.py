@@ -14,6 +14,7 @@ from ocssl_jax import labels, settings, workdir
 from ocssl_jax.commandline import configured
 from ocssl_jax.errors import UsageError
 
+PICTURES = ("folder", "domain_folder")  # data sets that only their folder tells apart
 LONGEST = 120  # characters of a folder's name; file systems take 255
 OWN_FILES = (".lock", "sweep.json", "sweep.csv", "sweep.log")
 Grid = dict[str, list[str]]  # dotted field -> values as they are typed
@@ -39,13 +40,32 @@ class Point(NamedTuple):
     @property
     def key(self) -> str:
         """The same for configs that give the same results."""
-        return settings.key(settings.as_json(self.config))
+        return key(settings.as_json(self.config))
 
     def command(self, folder: Path) -> str:
         """The shell command that runs the point by itself in `folder`."""
         return shlex.join(
             ["python", "launch.py", *self.arguments, f"--workdir={folder}"]
         )
+
+
+def free(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Fields that do not decide the results of a config, as JSON holds it.
+
+    Where pictures lie does, if nothing else says which they are.
+    """
+    fields = settings.flat(config)
+    deciding = {
+        f"{group}.data_dir"
+        for group in ("stream", "probe")
+        if fields.get(f"{group}.dataset") in PICTURES
+    }
+    return tuple(field for field in settings.FREE if field not in deciding)
+
+
+def key(config: Mapping[str, Any]) -> str:
+    """One text for all configs, as JSON holds them, that are the same point."""
+    return settings.key(config, free(config))
 
 
 def parse(flags: Sequence[str]) -> Grid:
@@ -156,10 +176,10 @@ def placed(found: Sequence[Point], folder: Path) -> dict[str, Point]:
     configs = {
         n: workdir.read_json(p, needs="config")["config"] for n, p in runs.items()
     }
-    names = {settings.key(config): name for name, config in configs.items()}
+    names = {key(config): name for name, config in configs.items()}
     keys = {point.key for point in found}
     for name, config in configs.items():
-        if settings.key(config) not in keys:
+        if key(config) not in keys:
             raise UsageError(_stranger(folder / name, config, found))
     return {names.get(point.key, point.name): point for point in found}
 
@@ -171,7 +191,7 @@ def check_folder(folder: Path) -> None:
     if (folder / "config.json").exists():
         raise UsageError(f"--workdir {folder} is the folder of a run, not of a sweep")
     held = folder.iterdir() if folder.exists() else ()
-    strange = [p.name for p in held if p.name not in OWN_FILES and p.suffix != ".draft"]
+    strange = [path for path in held if not _of_sweep(path)]
     if strange and not (folder / "sweep.json").exists():
         raise UsageError(
             f"--workdir {folder} holds files but no sweep.json; "
@@ -179,10 +199,25 @@ def check_folder(folder: Path) -> None:
         )
 
 
+def _of_sweep(path: Path) -> bool:
+    """Whether a sweep may have written it: a file of its own, or the folder of a run.
+
+    Whose run it is shows in its config.
+    """
+    if path.name in OWN_FILES or path.suffix == ".draft":
+        return True
+    return path.is_dir() and (
+        (path / "config.json").exists() or {p.name for p in path.iterdir()} <= {".lock"}
+    )
+
+
 def _stranger(folder: Path, config: Mapping[str, Any], found: Sequence[Point]) -> str:
     """Why the run in `folder` is none of the grid: its difference from the nearest."""
     changed = min(
-        (settings.differences(config, settings.as_json(p.config)) for p in found),
+        (
+            settings.differences(config, settings.as_json(p.config), free(config))
+            for p in found
+        ),
         key=len,
     )
     return (

@@ -18,7 +18,7 @@ from ocssl_jax.labels import shown
 from ocssl_jax.report.table import Row, table
 from ocssl_jax.sweep.grid import Point
 
-RULE = "highest mean over seeds of the final joint validation accuracy, {} probe"
+RULE = "highest mean over seeds of the final validation accuracy, {} probe"
 
 
 class Plan(NamedTuple):
@@ -28,7 +28,7 @@ class Plan(NamedTuple):
     source: str  # config file, FILE[:VARIANT]
     fixed: tuple[str, ...]  # --config.FIELD=VALUE flags of every point
     points: Mapping[str, Point]  # by name of their folder
-    probe: str  # the one that chooses
+    probe: str  # label of the probing that chooses, such as linear-separate
     metrics: tuple[str, ...]  # test metrics shown beside
 
 
@@ -46,12 +46,21 @@ Results = Mapping[str, Result]  # by folder of the point
 
 
 def failures(folder: Path) -> dict[str, str]:
-    """Reasons of the points that failed, by folder."""
+    """Reasons of the points that failed, by folder.
+
+    Raises:
+      UsageError: if `sweep.json` is damaged.
+    """
     path = folder / "sweep.json"
     if not path.exists():
         return {}
     known = workdir.read_json(path, needs="points")["points"]
-    return {p["folder"]: p["reason"] for p in known if p["status"] == "failed"}
+    try:
+        return {p["folder"]: p["reason"] for p in known if p["status"] == "failed"}
+    except (TypeError, KeyError) as error:
+        raise UsageError(
+            f"{path} is damaged; delete it and repeat the sweep"
+        ) from error
 
 
 def result(folder: Path, *, probe: str, failed: str | None) -> Result:
@@ -69,18 +78,18 @@ def result(folder: Path, *, probe: str, failed: str | None) -> Result:
             return Result("failed", reason=failed)
         return Result("unfinished" if begun else "waiting")
     summary = workdir.read_json(path, needs="metrics")
-    validation = summary.get("validation", {}).get(probe, {})
-    if validation.get("mean") is None:
+    try:
+        validation = summary["validation"][probe]
+        tested, seconds = summary["probes"][probe], summary["time"]["total_s"]
+        known = len(validation["per_seed"]) and validation["mean"] is not None
+    except (TypeError, KeyError):
+        known = False
+    if not known:
         raise UsageError(
             f"{path} holds no validation accuracy of the {probe} probe: delete the "
             f"folder to run the point again"
         )
-    return Result(
-        "finished",
-        validation,
-        summary["probes"][probe],
-        summary["time"]["total_s"],
-    )
+    return Result("finished", validation, tested, seconds)
 
 
 def ranked(results: Results) -> list[str]:

@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 
+from jax.errors import JaxRuntimeError
 from tqdm import tqdm
 
-from ocssl_jax import experiment, settings, workdir
-from ocssl_jax.build import build
+from ocssl_jax import experiment, scopes, settings, workdir
+from ocssl_jax.build import Experiment, build
 from ocssl_jax.errors import TrainingError, UsageError
 from ocssl_jax.report.table import cell
 from ocssl_jax.sweep import ledger
@@ -18,26 +19,57 @@ DONE = ("finished", "failed")
 
 
 def check(points: Sequence[Point], probe: str | None) -> str:
-    """Build every point; the probe that chooses, by default the config's first.
+    """Build every point; the label, as in `summary.json`, of the probing that chooses.
+
+    That is the leading one of `probe`, by default of the config's first probe.
 
     Raises:
-      UsageError: if a point cannot be run, or cannot be judged on validation images.
+      UsageError: if a point cannot be run, cannot be judged on validation images, or
+        is judged otherwise than the others.
     """
     probe = probe or next(iter(points[0].config.probe.names), "linear")
-    for point in points:
-        bench = build(point.config).bench
-        if probe not in point.config.probe.names:
-            names = ", ".join(point.config.probe.names) or "none"
+    found = {
+        point.name: _chooser(point, probe, build(point.config)) for point in points
+    }
+    first, label = next(iter(found.items()))
+    places = {point.name: point.config.probe.dataset for point in points}
+    for name, other in found.items():
+        if (other, places[name]) != (label, places[first]):
             raise UsageError(
-                f"{point.name}: a sweep chooses by the {probe} probe and "
-                f"config.probe.names has {names}"
+                f"{name} and {first} are judged by different probings, which cannot be "
+                f"compared: leave probe.scopes, ratios and dataset out of --grid"
             )
-        if not sum(map(len, bench.val)):
-            raise UsageError(
-                f"{point.name}: a sweep chooses by validation accuracy and no "
-                f"validation images are held out: raise config.stream.val_ratio"
-            )
-    return probe
+    return label
+
+
+def _chooser(point: Point, probe: str, experiment: Experiment) -> str:
+    """The label of the probing that says what the point is worth.
+
+    Raises:
+      UsageError: if there is none.
+    """
+    asked, bench = point.config.probe, experiment.judged[1]
+    if probe not in asked.names:
+        names = ", ".join(asked.names) or "none"
+        raise UsageError(
+            f"{point.name}: a sweep chooses by the {probe} probe and "
+            f"config.probe.names has {names}"
+        )
+    if not sum(map(len, bench.val)):
+        group = "probe" if asked.dataset else "stream"
+        raise UsageError(
+            f"{point.name}: a sweep chooses by validation accuracy and no "
+            f"validation images are held out: raise config.{group}.val_ratio"
+        )
+    way = scopes.leading([w for w in scopes.variants(asked) if w.probe == probe])
+    last, tasks = int(experiment.schedules[0].experience[-1]), len(bench.val)
+    if len(set().union(*scopes.SCOPES[way.scope](tasks, last))) < tasks:
+        raise UsageError(
+            f"{point.name}: the stream ends before its last task and scope {way.scope} "
+            f"knows none to come: add joint to config.probe.scopes, or raise "
+            f"config.stream.limit"
+        )
+    return way.label
 
 
 def run(plan: Plan) -> str:
@@ -88,6 +120,11 @@ def attempt(plan: Plan, name: str, point: Point, stop: Stop) -> Result:
         except TrainingError as error:
             print(error, file=log)
             return Result("failed", reason=str(error))
+        except JaxRuntimeError as error:  # such as a memory too small for this point
+            print(error, file=log)
+            return Result(
+                "failed", reason=(str(error).splitlines() or ["XLA failed"])[0]
+            )
     return ledger.result(folder, probe=plan.probe, failed=None)
 
 
