@@ -46,6 +46,18 @@ class Experiment(NamedTuple):
     probes: dict[str, Fit]
     judged: tuple[data.Dataset, data.Benchmark]  # what probes are about
 
+    @property
+    def contents(self) -> dict[str, str]:
+        """What the data sets hold, the downstream one too, in `config.json`'s fields.
+
+        Folders are no part of a config, since data may be moved; this tells whether it
+        is the same data that lie there.
+        """
+        contents = {"data": data.fingerprint(self.dataset)}
+        if self.judged[0] is not self.dataset:
+            contents["probe_data"] = data.fingerprint(self.judged[0])
+        return contents
+
 
 def build(config: ConfigDict) -> Experiment:
     """The experiment of a resolved config.

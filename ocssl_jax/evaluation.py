@@ -38,6 +38,8 @@ def evaluate(folder: Path, asked: Mapping[str, Any]) -> str:
     """
     config = asked_for(workdir.config_of(folder), asked)
     experiment = build(config)
+    run = workdir.read_json(folder / "config.json", needs="config")
+    workdir.check_data(folder, {"data": run.get("data")}, experiment.contents)
     last = int(experiment.schedules[0].experience[-1])
     saved = encoders.found(folder, config.seeds, last=last)
     if not saved:
@@ -47,6 +49,7 @@ def evaluate(folder: Path, asked: Mapping[str, Any]) -> str:
         )
     place = folder / FOLDER / name_of(config.probe)
     with workdir.held(place), Stop() as stop:
+        take(place / "data.json", experiment.contents)
         records, sizes = judged(experiment, config, saved, place, stop)
         summary = {
             "strategy": config.strategy.name,
@@ -61,6 +64,14 @@ def evaluate(folder: Path, asked: Mapping[str, Any]) -> str:
         text = json.dumps(summary, indent=1)
         workdir.write(place / "summary.json", text + "\n")
     return results(summary, place)
+
+
+def take(path: Path, contents: Mapping[str, str]) -> None:
+    """Say which data are judged; refuse to go on with others."""
+    if path.exists():
+        known = workdir.read_json(path, needs="data")
+        workdir.check_data(path.parent, known, contents)
+    workdir.write(path, json.dumps(contents, indent=1) + "\n")
 
 
 def asked_for(config: ConfigDict, asked: Mapping[str, Any]) -> ConfigDict:

@@ -57,7 +57,9 @@ def run(
     # The first process may have pictures to decode; the others find them decoded.
     experiment = hosts.led(lambda: build(config)) or build(config)
     with ExitStack() as stack:
-        hosts.led(lambda: take(stack, folder, described, overrides))
+        hosts.led(
+            lambda: take(stack, folder, described, overrides, experiment.contents)
+        )
         stop = stop or stack.enter_context(Stop())
         if not hosts.decided((folder / "summary.json").exists):
             finish(experiment, config, folder, stop)
@@ -70,13 +72,17 @@ def take(
     folder: Path,
     described: Mapping[str, Any],
     overrides: Mapping[str, Any],
+    contents: Mapping[str, str],
 ) -> None:
     """Hold the workdir until the stack is closed, and say in it what is run."""
     stack.enter_context(workdir.held(folder))
     workdir.check(folder, described)
-    if not (folder / "config.json").exists():
-        text = json.dumps(workdir.describe(described, overrides), indent=1)
-        workdir.write(folder / "config.json", text + "\n")
+    path = folder / "config.json"
+    if path.exists():
+        workdir.check_data(folder, workdir.read_json(path, needs="config"), contents)
+        return
+    about = {**workdir.describe(described, overrides), **contents}
+    workdir.write(path, json.dumps(about, indent=1) + "\n")
 
 
 def finish(

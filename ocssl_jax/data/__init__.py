@@ -6,7 +6,7 @@ tensorflow-datasets is touched until a data set has to be decoded for the first 
 """
 
 from ocssl_jax.data.arrivals import Schedule, schedule
-from ocssl_jax.data.datasets import DATASETS, Dataset, load
+from ocssl_jax.data.datasets import DATASETS, Dataset, fingerprint, load
 from ocssl_jax.data.errors import DataError
 from ocssl_jax.data.experiences import KINDS, Benchmark, benchmark
 
@@ -18,6 +18,7 @@ __all__ = [
     "Dataset",
     "Schedule",
     "benchmark",
+    "fingerprint",
     "load",
     "schedule",
 ]

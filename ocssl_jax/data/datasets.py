@@ -6,13 +6,22 @@ the digits are computed from their training images. Folders and DomainNet have
 ImageNet's.
 """
 
+import hashlib
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from ocssl_jax.data import clear, domain_folders, domainnet, folders, imagenet, records
+from ocssl_jax.data import (
+    clear,
+    domain_folders,
+    domainnet,
+    folders,
+    imagenet,
+    records,
+)
 from ocssl_jax.data.cache import Decoded, Source, decoded, user_place, writable
 from ocssl_jax.data.errors import DataError
 
@@ -33,6 +42,7 @@ class Dataset(NamedTuple):
     train_domain: np.ndarray | None = None  # [n] int32, None without domains
     test_domain: np.ndarray | None = None  # [m] int32
     domain_names: tuple[str, ...] = ()  # by domain
+    checksums: tuple[int, ...] = ()  # of what was decoded: images, labels, domains
 
 
 class Query(NamedTuple):
@@ -209,4 +219,13 @@ def load(
         skipped=data.skipped,
         order=place.order,
         domain_names=data.domain_names,
+        checksums=data.checksums,
     )
+
+
+def fingerprint(dataset: Dataset) -> str:
+    """A short hash of what a data set holds: the same wherever it lies."""
+    names = dataset.name, dataset.class_names, dataset.domain_names
+    sizes = dataset.train_image.shape, dataset.test_image.shape
+    text = json.dumps([*names, *sizes, dataset.checksums])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
