@@ -205,10 +205,11 @@ def make_stream(
     )
     unlabelled = dataset.train_label.min() < 0
     own = config.probe.names and not config.probe.dataset
-    if own and (unlabelled or not len(dataset.test_label)):
+    if own and (unlabelled or not sum(map(len, bench.test))):
         raise UsageError(
-            f"data set {s.dataset!r} has no labelled test images to probe on; "
-            f"switch the probes off with --config.probe.names=()"
+            f"the stream of data set {s.dataset!r} has no labelled test images to "
+            f"probe on; probe on another one (probe.dataset) or on none "
+            f"(probe.names=())"
         )
     images = sum(map(len, bench.train))
     if s.batch_size > images:

@@ -24,6 +24,11 @@ def downstream(
       UsageError: if the data are missing, unlabelled or do not fit the encoder.
     """
     probe, stream = config.probe, config.stream
+    if data.DATASETS[probe.dataset].streaming:
+        raise UsageError(
+            f"config.probe.dataset must not be {probe.dataset!r}: as one task it would "
+            f"be tested on images that the probe is fitted to"
+        )
     dataset = made(
         data.load,
         "probe",

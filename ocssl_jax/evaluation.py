@@ -50,7 +50,10 @@ def evaluate(folder: Path, asked: Mapping[str, Any]) -> str:
     place = folder / FOLDER / name_of(config.probe)
     with workdir.held(place), Stop() as stop:
         take(place / "data.json", experiment.contents)
-        records, sizes = judged(experiment, config, saved, place, stop)
+        ways = scopes.variants(config.probe, iid=config.stream.kind == "iid")
+        records, sizes = judged(experiment, config, ways, saved, place, stop)
+        if not records:
+            raise UsageError(f"no task that {folder} has met so far has test images")
         summary = {
             "strategy": config.strategy.name,
             "method": config.method.name,
@@ -59,7 +62,7 @@ def evaluate(folder: Path, asked: Mapping[str, Any]) -> str:
             "fidelity": config.fidelity,
             "experiences": sorted(saved),
             "finished": last in saved,
-            **scopes.judged(records, scopes.variants(config.probe), sizes),
+            **scopes.judged(records, ways, sizes),
         }
         text = json.dumps(summary, indent=1)
         workdir.write(place / "summary.json", text + "\n")
@@ -123,6 +126,7 @@ def name_of(probe: ConfigDict) -> str:
 def judged(
     experiment: Experiment,
     config: ConfigDict,
+    ways: Sequence[scopes.Variant],
     saved: Mapping[int, Path],
     place: Path,
     stop: Stop,
@@ -131,7 +135,7 @@ def judged(
     path = place / "accuracy.csv"
     records = accuracy.read(path) if path.exists() else []
     done = {(row.after_experience, row.seed) for row in records}
-    images, ways = probing(experiment, config), scopes.variants(config.probe)
+    images = probing(experiment, config)
     encode = Encoder(experiment, batch_size=config.probe.batch_size)
     for after, folder in saved.items():
         for seed in config.seeds:

@@ -163,7 +163,7 @@ def summarised(
         "samples_seen": learner.samples(learner.step),
         "skipped_files": len(learner.experiment.dataset.skipped),
     }
-    if images is not None:
+    if images is not None and judge.records:
         sizes, first = images.sizes, scopes.leading(judge.ways)
         summary |= scopes.judged(judge.records, judge.ways, sizes)
         summary["validation"] = validation(judge.validation, images.val_sizes)

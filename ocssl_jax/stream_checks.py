@@ -32,9 +32,10 @@ def _check_streaming(config: ConfigDict) -> None:
             f"config.stream.kind must be domain for {s.dataset!r}, got {s.kind!r}"
         )
     scopes = tuple(config.probe.scopes)
-    if config.probe.names and scopes != ("separate",):
+    own = config.probe.names and not config.probe.dataset
+    if own and scopes != ("separate",):
         raise UsageError(
             f"{s.dataset!r} tests on images that the next domain trains on: only "
-            "probes fitted to one domain alone are fair, "
-            "--config.probe.scopes=separate, or none, --config.probe.names=()"
+            "probes fitted to one domain alone are fair, of the scope separate "
+            f"(probe.scopes), or none (probe.names), got {scopes!r}"
         )

@@ -113,7 +113,9 @@ def test_what_does_not_fit_is_one_line(root, fields, words):
     assert "\n" not in str(error.value)
 
 
-def test_without_probes_streaming_needs_its_data(tmp_path):
-    fields = {"stream__dataset": "clear100_streaming", "probe__names": ()}
+@pytest.mark.parametrize("probe", [{"names": ()}, {"dataset": "cifar10"}])
+def test_without_its_own_probes_streaming_needs_its_data(tmp_path, probe):
+    fields = {f"probe__{name}": value for name, value in probe.items()}
+    fields["stream__dataset"] = "clear100_streaming"
     with pytest.raises(UsageError, match="unpack clear100-train-image-only"):
         make_stream(config_with(tmp_path, **fields))

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -352,6 +353,45 @@ def test_a_workdir_stays_with_its_data_wherever_they_lie(tmp_path):
     del written["data"]  # as older versions wrote it
     path.write_text(json.dumps(written))
     run_on(tmp_path / "other")
+
+
+def test_tasks_without_test_images_are_not_judged(tmp_path):
+    def on(root, **fields):
+        return config_with(
+            root,
+            stream__dataset="folder",
+            stream__image_size=8,
+            stream__tasks=2,
+            stream__batch_size=6,
+            stream__order=(0, 1),
+            stream__val_ratio=0.0,
+            strategy__name="none",
+            probe__names=("ridge",),
+            baselines=("random",),
+            **fields,
+        )
+
+    save_pictures(tmp_path / "data")
+    shutil.rmtree(tmp_path / "data" / "test" / "cat")
+    for scopes in (("upto",), ("joint", "upto")):
+        folder, config = (
+            tmp_path / scopes[0],
+            on(tmp_path / "data", probe__scopes=scopes),
+        )
+        experiment.run(config, folder, {})
+        (folder / "summary.json").unlink()
+        experiment.run(config, folder, {})  # goes on from the end
+        found = json.loads((folder / "summary.json").read_text())["probes"]
+        assert found["ridge-upto"]["FA"]["mean"] is not None
+        after = {row["after_experience"] for row in rows(folder)}
+        assert after == {"upto": {"1"}, "joint": {"0", "1"}}[scopes[0]]
+    shutil.rmtree(tmp_path / "data" / "test" / "dog")
+    with pytest.raises(UsageError, match="no labelled test images"):
+        build(on(tmp_path / "data"))
+
+
+def rows(folder):
+    return list(csv.DictReader((folder / "accuracy.csv").open()))
 
 
 def test_a_downstream_data_set_is_told_apart_too(data_dir, tmp_path):
