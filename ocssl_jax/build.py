@@ -59,8 +59,13 @@ class Experiment(NamedTuple):
         return contents
 
 
-def build(config: ConfigDict) -> Experiment:
+def build(config: ConfigDict, *, fresh: bool = True) -> Experiment:
     """The experiment of a resolved config.
+
+    Args:
+      config: as resolved by `settings.resolve`.
+      fresh: whether learners are to start with their first weights; if not, those of
+        `backbone.pretrained` are not read, and random ones have their place.
 
     Raises:
       UsageError: if a name or a combination in the config is not possible, or the data
@@ -78,6 +83,7 @@ def build(config: ConfigDict) -> Experiment:
         shape=dataset.train_image.shape[1:],
         mean=dataset.mean,
         std=dataset.std,
+        fresh=fresh,
     )
     learning = learning_of(config)
     for name in config.baselines:
@@ -108,8 +114,11 @@ def make_learning(
     shape: tuple[int, ...],
     mean: tuple[float, ...],
     std: tuple[float, ...],
+    fresh: bool = True,
 ) -> Learning:
     """The learner of a resolved config for images of `shape` (h, w, c).
+
+    Unless it is to be `fresh`, no weights are read from files.
 
     Raises:
       UsageError: if a setting is not possible.
@@ -117,7 +126,7 @@ def make_learning(
     size, channels = shape[0], shape[-1]
     prepare = normalizer(mean, std)
     backbone = backbone_of(config, image_size=size)
-    started = starting(config, backbone, shape=shape)
+    started = starting(config, backbone, shape=shape) if fresh else backbone
     method, strategy = make_method(config, started), make_strategy(config)
     check_pair(config, method)
     augment = made(

@@ -37,7 +37,7 @@ def evaluate(folder: Path, asked: Mapping[str, Any]) -> str:
       TrainingError: if an encoder is not finite.
     """
     config = asked_for(workdir.config_of(folder), asked)
-    experiment = build(config)
+    experiment = build(config, fresh=False)
     run = workdir.read_json(folder / "config.json", needs="config")
     workdir.check_data(folder, {"data": run.get("data")}, experiment.contents)
     last = int(experiment.schedules[0].experience[-1])

@@ -7,6 +7,7 @@ itself; the random encoder is the run's own initial state, probed once.
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from ocssl_jax import (
     writers,
 )
 from ocssl_jax.build import Experiment, as_baseline, build
+from ocssl_jax.checkpoint import saved_in
 from ocssl_jax.core import TrainState
 from ocssl_jax.report.memory_sheet import sheet_of
 from ocssl_jax.report.table import NAMES, table
@@ -54,8 +56,10 @@ def run(
     """
     described = settings.as_json(config)
     hosts.led(lambda: workdir.check(folder, described))
+    fresh = not ((folder / "summary.json").exists() or saved_in(folder / "checkpoints"))
     # The first process may have pictures to decode; the others find them decoded.
-    experiment = hosts.led(lambda: build(config)) or build(config)
+    make = partial(build, config, fresh=fresh)
+    experiment = hosts.led(make) or make()
     with ExitStack() as stack:
         hosts.led(
             lambda: take(stack, folder, described, overrides, experiment.contents)

@@ -81,7 +81,7 @@ def check(folder: Path, config: Mapping[str, Any]) -> None:
                 f"choose an empty or new folder"
             )
         return
-    old = read_json(path, needs="config")["config"]
+    old = settings.filled(read_json(path, needs="config")["config"], like=config)
     changed = settings.differences(old if isinstance(old, dict) else {}, config)
     if changed:
         more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
@@ -124,7 +124,7 @@ def config_of(folder: Path) -> ConfigDict:
     path = folder / "config.json"
     if not path.is_file():
         raise UsageError(f"{folder} is no run's workdir: it holds no config.json")
-    fields = read_json(path, needs="config")["config"]
+    fields = settings.filled(read_json(path, needs="config")["config"])
     try:
         return settings.from_json(fields)
     except UsageError as error:

@@ -250,6 +250,23 @@ def test_a_label_budget_and_another_data_set(copy, run, data_dir):
     assert len(whole) == 6 and all(row.split(",")[3] == "0" for row in whole)
 
 
+def test_weights_to_start_from_are_read_once(run, data_dir, tmp_path):
+    """Neither resuming, nor reading results again, nor evaluating asks for the file."""
+    path = tmp_path / "start.safetensors"
+    path.write_bytes(encoders.file(run / encoders.FINAL, 0).read_bytes())
+    folder = tmp_path / "run"
+    config = config_with(
+        data_dir, backbone__pretrained=str(path), probe__names=("ridge",)
+    )
+    with pytest.raises(Interrupted):
+        experiment.run(config, folder, {}, DiesAfter(folder, 4))
+    path.unlink()
+    assert experiment.run(config, folder, {}) == experiment.run(config, folder, {})
+    assert evaluate.main([str(folder), "--scope=joint"]) == 0
+    with pytest.raises(UsageError, match="there is no file"):
+        experiment.run(config, tmp_path / "other", {})
+
+
 # --- killed, stopped, refused ---
 
 
