@@ -21,7 +21,7 @@ from ocssl_jax.pretrained import Pretrained, pretrained
 from ocssl_jax.probes import PROBES, Fit
 from ocssl_jax.step import Init, Step, make_step
 from ocssl_jax.strategies import STRATEGIES, Strategy
-from ocssl_jax.stream_checks import check_domains
+from ocssl_jax.stream_checks import check_domains, check_experiences, check_labels
 from ocssl_jax.wiring import group, made, wired
 
 
@@ -197,6 +197,8 @@ def make_stream(
         seed=s.seed,
         order=tuple(s.order),
     )
+    own = bool(config.probe.names) and not config.probe.dataset
+    check_labels(dataset, "stream", needed=own or s.kind not in data.UNLABELLED_KINDS)
     bench = made(
         data.benchmark,
         "stream",
@@ -212,8 +214,8 @@ def make_stream(
         test_domain=dataset.test_domain,
         blur=s.blur,
     )
+    check_experiences(config, dataset, bench)
     unlabelled = dataset.train_label.min() < 0
-    own = config.probe.names and not config.probe.dataset
     if own and (unlabelled or not sum(map(len, bench.test))):
         raise UsageError(
             f"the stream of data set {s.dataset!r} has no labelled test images to "

@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 
 from ocssl_jax import data
 from ocssl_jax.errors import UsageError
+from ocssl_jax.stream_checks import check_labels
 from ocssl_jax.wiring import made
 
 
@@ -36,6 +37,7 @@ def downstream(
         data_dir=probe.data_dir or stream.data_dir,
         image_size=shape[0],
     )
+    check_labels(dataset, "probe", needed=True)
     channels = dataset.train_image.shape[-1]
     if channels != shape[-1]:
         raise UsageError(

@@ -50,6 +50,7 @@ class Source(NamedTuple):
     class_names: Callable[[], tuple[str, ...]]
     rows: Callable[[str], Iterator[Row]]  # 'train' or 'test' -> its examples in order
     domain_names: tuple[str, ...] = ()  # by domain; () if it has none
+    strays: tuple[str, ...] = ()  # unlabelled files where others have classes
     bytes: int = 0  # of all decoded images, as far as that is known beforehand
 
 

@@ -8,7 +8,9 @@ ImageNet's.
 
 import hashlib
 import json
+import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,8 +24,17 @@ from ocssl_jax.data import (
     imagenet,
     records,
 )
-from ocssl_jax.data.cache import Decoded, Source, decoded, user_place, writable
+from ocssl_jax.data.cache import (
+    SPLITS,
+    Decoded,
+    Source,
+    decoded,
+    user_place,
+    writable,
+)
 from ocssl_jax.data.errors import DataError
+
+SHOWN = 3  # unreadable pictures that are named
 
 
 class Dataset(NamedTuple):
@@ -43,6 +54,7 @@ class Dataset(NamedTuple):
     test_domain: np.ndarray | None = None  # [m] int32
     domain_names: tuple[str, ...] = ()  # by domain
     checksums: tuple[int, ...] = ()  # of what was decoded: images, labels, domains
+    strays: tuple[str, ...] = ()  # unlabelled picture files where others have classes
 
 
 class Query(NamedTuple):
@@ -188,7 +200,8 @@ def load(
       order: those classes by their numbers instead; all others ignore it.
 
     Returns:
-      The data set. A damaged picture file is left out and named in `skipped`.
+      The data set. A damaged picture file is left out and named in `skipped`; one
+      line on stderr says how many there are.
 
     Raises:
       DataError: the name is unknown, the data are missing (the message has the command
@@ -207,6 +220,9 @@ def load(
     place = spec.find(Query(Path(data_dir).expanduser(), channels, size, seed, order))
     data = decoded(place.source, data_dir=place.data_dir)
     data = place.view(data) if place.view else data
+    if data.skipped:
+        read = sum(len(data.arrays[f"{split}_label"]) for split in SPLITS)
+        _tell_skipped(name, place.data_dir, read, data.skipped)
     arrays = dict(data.arrays)
     if not data.domain_names:
         arrays.pop("train_domain"), arrays.pop("test_domain")
@@ -220,6 +236,17 @@ def load(
         order=place.order,
         domain_names=data.domain_names,
         checksums=data.checksums,
+        strays=place.source.strays,
+    )
+
+
+@cache  # once a process, however often the data set is opened
+def _tell_skipped(name: str, folder: Path, read: int, skipped: tuple[str, ...]) -> None:
+    shown = ", ".join(skipped[:SHOWN]) + (", …" if len(skipped) > SHOWN else "")
+    print(
+        f"{name} in {folder}: {len(skipped)} of {read + len(skipped)} pictures cannot "
+        f"be read and are skipped: {shown}",
+        file=sys.stderr,
     )
 
 
