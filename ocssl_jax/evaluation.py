@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from flax.errors import FlaxError
 from ml_collections import ConfigDict
 
 from ocssl_jax import accuracy, encoders, scopes, settings, workdir
@@ -141,12 +142,20 @@ def judged(
         for seed in config.seeds:
             if (after, seed) in done:
                 continue
-            variables = encoders.load(encoders.file(folder, seed))
+            file = encoders.file(folder, seed)
+            variables = encoders.load(file)
+            try:
+                features = encode.all(variables, images)
+            except (FlaxError, TypeError, ValueError) as error:
+                raise UsageError(
+                    f"{file} is no encoder of this run's network "
+                    f"({str(error).splitlines()[0]}); delete it"
+                ) from error
             records += judge(
                 experiment.probes,
                 ways,
                 images,
-                encode.all(variables, images),
+                features,
                 seed=seed,
                 after=after,
             ).test

@@ -322,7 +322,7 @@ def refused(args, capsys):
     assert evaluate.main(list(map(str, args))) == 2
     told = capsys.readouterr()
     assert not told.out and told.err.startswith("evaluate: ")
-    assert told.err.count("\n") == 1
+    assert told.err.count("\n") == 1 and "--config" not in told.err
     return told.err
 
 
@@ -388,6 +388,16 @@ def test_a_damaged_encoder_is_named(copy, capsys):
     path.write_bytes(content[:-7])
     assert evaluate.main([str(copy), "--probe=ridge", "--ratio=1"]) == 2
     assert str(path) in capsys.readouterr().err
+
+
+def test_an_encoder_of_another_network_is_named(copy, capsys):
+    path = encoders.file(encoders.after(copy, 0), 0)
+    other = encoders.load(path)
+    other["params"] = jax.tree.map(lambda x: np.repeat(x, 2, -1), other["params"])
+    path.unlink()
+    encoders.save(path, other)
+    told = refused([copy, "--probe=ridge", "--scope=joint"], capsys)
+    assert str(path) in told and "no encoder of this run's network" in told
 
 
 def test_help_does_not_wait_for_jax():
