@@ -21,6 +21,7 @@ from ocssl_jax.errors import UsageError, one_of
 FREE = ("checkpoint", "log", "chunk", "mesh", "stream.data_dir", "probe.data_dir")
 
 DEFAULTS = Path(__file__).resolve().parents[1] / "configs" / "default.py"
+PRETRAINED = "backbone.pretrained"
 OLDEST = {"seeds", "stream", "strategy"}  # what every version's config has
 
 Check = tuple[Callable[[Any], bool], str]
@@ -108,10 +109,14 @@ def resolve(config: ConfigDict, overrides: Mapping[str, Any]) -> ConfigDict:
     for name, value in flat(config.to_dict()).items():
         if isinstance(value, tuple) and any(isinstance(part, str) for part in value):
             put(config, name, split_names(value))
-    if path := get(config, "backbone.pretrained"):  # one file, one config
-        config.backbone.pretrained = os.path.abspath(os.path.expanduser(path))
+    put(config, PRETRAINED, absolute(get(config, PRETRAINED)))
     validate(config)
     return config
+
+
+def absolute(path: str) -> str:
+    """One name of a file for all relative ones; '' stays: no file is meant."""
+    return os.path.abspath(os.path.expanduser(path)) if path else path
 
 
 def split_names(names: tuple[Any, ...]) -> tuple[str, ...]:
@@ -130,7 +135,7 @@ def get(config: ConfigDict, name: str) -> Any:
     return config
 
 
-def put(config: ConfigDict, name: str, value: Any) -> None:
+def put(config: Any, name: str, value: Any) -> None:
     """Set the field with the dotted `name`."""
     *groups, last = name.split(".")
     for part in groups:
@@ -242,7 +247,10 @@ def filled(fields: Any, like: Mapping[str, Any] | None = None) -> Any:
     for name, value in flat(like).items() if like else ():
         if name in present and _idle(name, like or {}):
             put(known, name, value)
-    return _under(fields, known)
+    whole = _under(fields, known)
+    if isinstance(path := flat(whole).get(PRETRAINED), str):
+        put(whole, PRETRAINED, absolute(path))
+    return whole
 
 
 @cache

@@ -178,7 +178,11 @@ def test_weights_are_one_file_however_it_is_named(tmp_path, monkeypatch):
     for name in names:
         config = default.get_config()
         config.backbone.pretrained = name
-        found.add(settings.resolve(config, {}).backbone.pretrained)
+        today = settings.as_json(settings.resolve(config, {}))
+        found.add(today["backbone"]["pretrained"])
+        old = today | {"backbone": today["backbone"] | {"pretrained": name}}
+        (tmp_path / "config.json").write_text(json.dumps({"config": old}))
+        workdir.check(tmp_path, today)
     assert found == {str(tmp_path / "a.safetensors")}
 
 
