@@ -21,7 +21,7 @@ from ocssl_jax.pretrained import Pretrained, pretrained
 from ocssl_jax.probes import PROBES, Fit
 from ocssl_jax.step import Init, Step, make_step
 from ocssl_jax.strategies import STRATEGIES, Strategy
-from ocssl_jax.stream_checks import check_domains
+from ocssl_jax.stream_checks import check_domains, check_experiences, check_labels
 from ocssl_jax.wiring import group, made, wired
 
 
@@ -46,9 +46,26 @@ class Experiment(NamedTuple):
     probes: dict[str, Fit]
     judged: tuple[data.Dataset, data.Benchmark]  # what probes are about
 
+    @property
+    def contents(self) -> dict[str, str]:
+        """What the data sets hold, the downstream one too, in `config.json`'s fields.
 
-def build(config: ConfigDict) -> Experiment:
+        Folders are no part of a config, since data may be moved; this tells whether it
+        is the same data that lie there.
+        """
+        contents = {"data": data.fingerprint(self.dataset)}
+        if self.judged[0] is not self.dataset:
+            contents["probe_data"] = data.fingerprint(self.judged[0])
+        return contents
+
+
+def build(config: ConfigDict, *, fresh: bool = True) -> Experiment:
     """The experiment of a resolved config.
+
+    Args:
+      config: as resolved by `settings.resolve`.
+      fresh: whether learners are to start with their first weights; if not, those of
+        `backbone.pretrained` are not read, and random ones have their place.
 
     Raises:
       UsageError: if a name or a combination in the config is not possible, or the data
@@ -66,6 +83,7 @@ def build(config: ConfigDict) -> Experiment:
         shape=dataset.train_image.shape[1:],
         mean=dataset.mean,
         std=dataset.std,
+        fresh=fresh,
     )
     learning = learning_of(config)
     for name in config.baselines:
@@ -96,8 +114,11 @@ def make_learning(
     shape: tuple[int, ...],
     mean: tuple[float, ...],
     std: tuple[float, ...],
+    fresh: bool = True,
 ) -> Learning:
     """The learner of a resolved config for images of `shape` (h, w, c).
+
+    Unless it is to be `fresh`, no weights are read from files.
 
     Raises:
       UsageError: if a setting is not possible.
@@ -105,7 +126,7 @@ def make_learning(
     size, channels = shape[0], shape[-1]
     prepare = normalizer(mean, std)
     backbone = backbone_of(config, image_size=size)
-    started = starting(config, backbone, shape=shape)
+    started = starting(config, backbone, shape=shape) if fresh else backbone
     method, strategy = make_method(config, started), make_strategy(config)
     check_pair(config, method)
     augment = made(
@@ -176,6 +197,8 @@ def make_stream(
         seed=s.seed,
         order=tuple(s.order),
     )
+    own = bool(config.probe.names) and not config.probe.dataset
+    check_labels(dataset, "stream", needed=own or s.kind not in data.UNLABELLED_KINDS)
     bench = made(
         data.benchmark,
         "stream",
@@ -191,12 +214,13 @@ def make_stream(
         test_domain=dataset.test_domain,
         blur=s.blur,
     )
+    check_experiences(config, dataset, bench)
     unlabelled = dataset.train_label.min() < 0
-    own = config.probe.names and not config.probe.dataset
-    if own and (unlabelled or not len(dataset.test_label)):
+    if own and (unlabelled or not sum(map(len, bench.test))):
         raise UsageError(
-            f"data set {s.dataset!r} has no labelled test images to probe on; "
-            f"switch the probes off with --config.probe.names=()"
+            f"the stream of data set {s.dataset!r} has no labelled test images to "
+            f"probe on; probe on another one (probe.dataset) or on none "
+            f"(probe.names=())"
         )
     images = sum(map(len, bench.train))
     if s.batch_size > images:

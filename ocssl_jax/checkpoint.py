@@ -35,6 +35,11 @@ def first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
+def saved_in(folder: Path) -> bool:
+    """Whether `folder` holds a whole checkpoint; nothing is opened."""
+    return folder.is_dir() and any(path.name.isdecimal() for path in folder.iterdir())
+
+
 class Checkpoints:
     """The checkpoints of one workdir, newest `keep` of them."""
 

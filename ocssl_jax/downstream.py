@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 
 from ocssl_jax import data
 from ocssl_jax.errors import UsageError
+from ocssl_jax.stream_checks import check_labels
 from ocssl_jax.wiring import made
 
 
@@ -24,6 +25,11 @@ def downstream(
       UsageError: if the data are missing, unlabelled or do not fit the encoder.
     """
     probe, stream = config.probe, config.stream
+    if data.DATASETS[probe.dataset].streaming:
+        raise UsageError(
+            f"config.probe.dataset must not be {probe.dataset!r}: as one task it would "
+            f"be tested on images that the probe is fitted to"
+        )
     dataset = made(
         data.load,
         "probe",
@@ -31,6 +37,7 @@ def downstream(
         data_dir=probe.data_dir or stream.data_dir,
         image_size=shape[0],
     )
+    check_labels(dataset, "probe", needed=True)
     channels = dataset.train_image.shape[-1]
     if channels != shape[-1]:
         raise UsageError(

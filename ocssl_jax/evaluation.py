@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from flax.errors import FlaxError
 from ml_collections import ConfigDict
 
 from ocssl_jax import accuracy, encoders, scopes, settings, workdir
@@ -37,7 +38,9 @@ def evaluate(folder: Path, asked: Mapping[str, Any]) -> str:
       TrainingError: if an encoder is not finite.
     """
     config = asked_for(workdir.config_of(folder), asked)
-    experiment = build(config)
+    experiment = build(config, fresh=False)
+    run = workdir.read_json(folder / "config.json", needs="config")
+    workdir.check_data(folder, {"data": run.get("data")}, experiment.contents)
     last = int(experiment.schedules[0].experience[-1])
     saved = encoders.found(folder, config.seeds, last=last)
     if not saved:
@@ -47,7 +50,11 @@ def evaluate(folder: Path, asked: Mapping[str, Any]) -> str:
         )
     place = folder / FOLDER / name_of(config.probe)
     with workdir.held(place), Stop() as stop:
-        records, sizes = judged(experiment, config, saved, place, stop)
+        take(place / "data.json", experiment.contents)
+        ways = scopes.variants(config.probe, iid=config.stream.kind == "iid")
+        records, sizes = judged(experiment, config, ways, saved, place, stop)
+        if not records:
+            raise UsageError(f"no task that {folder} has met so far has test images")
         summary = {
             "strategy": config.strategy.name,
             "method": config.method.name,
@@ -56,11 +63,19 @@ def evaluate(folder: Path, asked: Mapping[str, Any]) -> str:
             "fidelity": config.fidelity,
             "experiences": sorted(saved),
             "finished": last in saved,
-            **scopes.judged(records, scopes.variants(config.probe), sizes),
+            **scopes.judged(records, ways, sizes),
         }
         text = json.dumps(summary, indent=1)
         workdir.write(place / "summary.json", text + "\n")
     return results(summary, place)
+
+
+def take(path: Path, contents: Mapping[str, str]) -> None:
+    """Say which data are judged; refuse to go on with others."""
+    if path.exists():
+        known = workdir.read_json(path, needs="data")
+        workdir.check_data(path.parent, known, contents)
+    workdir.write(path, json.dumps(contents, indent=1) + "\n")
 
 
 def asked_for(config: ConfigDict, asked: Mapping[str, Any]) -> ConfigDict:
@@ -112,13 +127,14 @@ def name_of(probe: ConfigDict) -> str:
 def judged(
     experiment: Experiment,
     config: ConfigDict,
+    ways: Sequence[scopes.Variant],
     saved: Mapping[int, Path],
     place: Path,
     stop: Stop,
 ) -> tuple[Sequence[accuracy.Record], list[int]]:
     """Rows of `accuracy.csv`, written after each encoder, and the tasks' test sizes."""
     path = place / "accuracy.csv"
-    images, ways = probing(experiment, config), scopes.variants(config.probe)
+    images = probing(experiment, config)
     records = accuracy.read(path, tasks=images.tasks) if path.exists() else []
     done = {(row.after_experience, row.seed) for row in records}
     encode = Encoder(experiment, batch_size=config.probe.batch_size)
@@ -126,12 +142,20 @@ def judged(
         for seed in config.seeds:
             if (after, seed) in done:
                 continue
-            variables = encoders.load(encoders.file(folder, seed))
+            file = encoders.file(folder, seed)
+            variables = encoders.load(file)
+            try:
+                features = encode.all(variables, images)
+            except (FlaxError, TypeError, ValueError) as error:
+                raise UsageError(
+                    f"{file} is no encoder of this run's network "
+                    f"({str(error).splitlines()[0]}); delete it"
+                ) from error
             records += judge(
                 experiment.probes,
                 ways,
                 images,
-                encode.all(variables, images),
+                features,
                 seed=seed,
                 after=after,
             ).test

@@ -7,6 +7,7 @@ itself; the random encoder is the run's own initial state, probed once.
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from ocssl_jax import (
     writers,
 )
 from ocssl_jax.build import Experiment, as_baseline, build
+from ocssl_jax.checkpoint import saved_in
 from ocssl_jax.core import TrainState
 from ocssl_jax.errors import UsageError
 from ocssl_jax.report.memory_sheet import sheet_of
@@ -55,10 +57,14 @@ def run(
     """
     described = settings.as_json(config)
     hosts.led(lambda: workdir.check(folder, described))
+    fresh = not ((folder / "summary.json").exists() or saved_in(folder / "checkpoints"))
     # The first process may have pictures to decode; the others find them decoded.
-    experiment = hosts.led(lambda: build(config)) or build(config)
+    make = partial(build, config, fresh=fresh)
+    experiment = hosts.led(make) or make()
     with ExitStack() as stack:
-        hosts.led(lambda: take(stack, folder, described, overrides))
+        hosts.led(
+            lambda: take(stack, folder, described, overrides, experiment.contents)
+        )
         stop = stop or stack.enter_context(Stop())
         if not hosts.decided((folder / "summary.json").exists):
             finish(experiment, config, folder, stop)
@@ -70,13 +76,17 @@ def take(
     folder: Path,
     described: Mapping[str, Any],
     overrides: Mapping[str, Any],
+    contents: Mapping[str, str],
 ) -> None:
     """Hold the workdir until the stack is closed, and say in it what is run."""
     stack.enter_context(workdir.held(folder))
     workdir.check(folder, described)
-    if not (folder / "config.json").exists():
-        text = json.dumps(workdir.describe(described, overrides), indent=1)
-        workdir.write(folder / "config.json", text + "\n")
+    path = folder / "config.json"
+    if path.exists():
+        workdir.check_data(folder, workdir.read_json(path, needs="config"), contents)
+        return
+    about = {**workdir.describe(described, overrides), **contents}
+    workdir.write(path, json.dumps(about, indent=1) + "\n")
 
 
 def finish(
@@ -159,7 +169,7 @@ def summarised(
         "samples_seen": learner.samples(learner.step),
         "skipped_files": len(learner.experiment.dataset.skipped),
     }
-    if images is not None:
+    if images is not None and judge.records:
         sizes, first = images.sizes, scopes.leading(judge.ways)
         summary |= scopes.judged(judge.records, judge.ways, sizes)
         summary["validation"] = validation(judge.validation, images.val_sizes)

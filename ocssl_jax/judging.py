@@ -29,7 +29,7 @@ class Judge:
         """
         self.probes, self.every = experiment.probes, config.probe.every
         self.images = probing(experiment, config) if config.probe.names else None
-        self.ways = scopes.variants(config.probe)
+        self.ways = scopes.variants(config.probe, iid=config.stream.kind == "iid")
         self.encode = Encoder(experiment, batch_size=config.probe.batch_size)
         self.path, self.val_path = folder / "accuracy.csv", folder / "validation.csv"
         self.records: list[accuracy.Record] = []
@@ -76,9 +76,20 @@ class Judge:
 
     def wants(self, experience: int, last: int) -> bool:
         """Whether a run that ends with experience `last` is judged after this one."""
-        if self.images is None:
+        if self.images is None or not self._testable(experience):
             return False
         return experience == last or (experience + 1) % self.every == 0
+
+    def _testable(self, experience: int) -> bool:
+        """Whether some way to judge has test images after this experience."""
+        assert self.images is not None
+        sizes = self.images.sizes
+        return any(
+            sizes[task]
+            for scope in {way.scope for way in self.ways}
+            for group in scopes.SCOPES[scope](len(sizes), experience)
+            for task in group
+        )
 
     def has_judged(self, experience: int) -> bool:
         """Whether the accuracies after this experience are known."""
@@ -121,7 +132,10 @@ class Judge:
         return records
 
     def mean(self, label: str, experience: int) -> float:
-        """Accuracy over all test images that were probed, mean of the seeds."""
+        """Accuracy over all test images that were probed, mean of the seeds.
+
+        NaN if there were none: the tasks met so far may lack test images.
+        """
         sizes = self.images.sizes if self.images else []
         rows = [
             row
@@ -129,4 +143,6 @@ class Judge:
             if row.probe == label and row.after_experience == experience
         ]
         weights = [sizes[row.task] for row in rows]
+        if not rows:
+            return float("nan")
         return float(np.average([row.accuracy for row in rows], weights=weights))

@@ -15,6 +15,7 @@ scopes (`ocssl_jax.scopes`) only what keeps its meaning is reported, see `DEFINE
   There are no accuracies on tasks to come; and an accuracy that falls as classes are
   added says that the problem became harder, not that anything was forgotten.
 * `downstream`, one over another data set: FA and CA. It is no task of the stream.
+* `iid`, any probe of a shuffled stream: FA and CA. It learns all tasks all the time.
 """
 
 from collections.abc import Iterable, Sequence
@@ -31,6 +32,7 @@ DEFINED = {  # metrics that mean something, by scope
     "separate": ALL,
     "upto": ("FA", "CA_seen"),
     "downstream": ("FA", "CA"),
+    "iid": ("FA", "CA"),
 }
 
 

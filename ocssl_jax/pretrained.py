@@ -107,7 +107,7 @@ def pretrained(path: str, module: nn.Module, *, shape: tuple[int, ...]) -> Pretr
 
 
 def read(path: Path) -> Tensors:
-    """Every tensor of a .safetensors file as float32.
+    """Every tensor of a .safetensors file, as float32 if it is of any float format.
 
     Raises:
       UsageError: if there is no such file, or it is of another format.
@@ -122,7 +122,8 @@ def read(path: Path) -> Tensors:
             f"{FIELD}: {path} cannot be read as .safetensors of float32 ({error}); "
             f"convert a PyTorch file with safetensors.torch.save_file"
         ) from error
-    return {name: x.astype(np.float32) for name, x in tensors.items()}
+    floats = {n: jnp.issubdtype(x.dtype, jnp.floating) for n, x in tensors.items()}
+    return {n: x.astype(np.float32) if floats[n] else x for n, x in tensors.items()}
 
 
 def from_torch(tensors: Tensors) -> Tensors:
@@ -150,7 +151,7 @@ def torch_name(leaf: Leaf) -> str:
 
 
 def check(path: str, tensors: Tensors, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Tensors and `shapes` must have the same names and shapes.
+    """Tensors and `shapes` must have the same names and shapes, and finite values.
 
     Raises:
       UsageError: naming the first that do not fit.
@@ -162,6 +163,11 @@ def check(path: str, tensors: Tensors, shapes: Mapping[str, tuple[int, ...]]) ->
     ]
     faults += [f"it lacks {name}" for name in shapes if name not in tensors]
     faults += [f"it has {name} besides" for name in tensors if name not in shapes]
+    for name in (name for name in shapes if name in tensors):
+        if tensors[name].dtype != np.float32:
+            faults.append(f"{name} is {tensors[name].dtype}, no float")
+        elif not np.isfinite(tensors[name]).all():
+            faults.append(f"{name} is not finite")
     for stem in STEMS:
         if stem not in tensors or stem not in shapes:
             continue

@@ -81,10 +81,8 @@ class Progress:
     def probed(self, run: "Run", experience: int) -> None:
         """Say what the encoder is worth after an experience."""
         assert run.judge is not None
-        words = [
-            f"{way.label} {run.judge.mean(way.label, experience):.2f} %"
-            for way in run.judge.ways
-        ]
+        means = {w.label: run.judge.mean(w.label, experience) for w in run.judge.ways}
+        words = [f"{n} {mean:.2f} %" for n, mean in means.items() if not np.isnan(mean)]
         self.say(
             f"{run.config.strategy.name}: experience {experience + 1}"
             f"/{len(run.experiment.bench.test)}  {'  '.join(words)}"

@@ -35,6 +35,7 @@ class Variant(NamedTuple):
     scope: str
     ratio: float  # share of each class's training labels
     downstream: bool  # on another data set than the stream's
+    iid: bool = False  # of a shuffled stream, which meets no task before another
 
     @property
     def label(self) -> str:
@@ -44,14 +45,19 @@ class Variant(NamedTuple):
 
     @property
     def defines(self) -> str:
-        """What decides which metrics it has: a key of `metrics.DEFINED`."""
-        return "downstream" if self.downstream else self.scope
+        """The key of `metrics.DEFINED` that says which metrics mean something."""
+        return "downstream" if self.downstream else "iid" if self.iid else self.scope
 
 
-def variants(probe: ConfigDict) -> list[Variant]:
-    """Every way that `config.probe` asks for, scope by scope, then share by share."""
+def variants(probe: ConfigDict, *, iid: bool) -> list[Variant]:
+    """Every way that `config.probe` asks for, scope by scope, then share by share.
+
+    Args:
+      probe: the config's group.
+      iid: whether the stream is a shuffled one.
+    """
     return [
-        Variant(name, scope, ratio, bool(probe.dataset))
+        Variant(name, scope, ratio, bool(probe.dataset), iid)
         for scope in probe.scopes
         for ratio in probe.ratios
         for name in probe.names
@@ -82,6 +88,11 @@ def check(config: ConfigDict, bench: Benchmark) -> None:
             "config.probe.scopes must be joint with probe.dataset, whose images belong "
             f"to no task of the stream, got {tuple(probe.scopes)!r}"
         )
+    if bench.kind == "iid" and "upto" in probe.scopes:
+        raise UsageError(
+            "config.probe.scopes must not be upto with stream.kind iid, which meets "
+            "all tasks at once"
+        )
     if len(set().union(*bench.classes)) < 2:
         raise UsageError("a probe needs at least 2 classes; see config.stream.classes")
     if "separate" in probe.scopes and max(map(len, bench.classes)) < 2:
@@ -102,8 +113,8 @@ def _check_validation(probe: ConfigDict, sizes: Sequence[int]) -> None:
                 where = f" of task {group[-1]}" if len(group) < len(sizes) else ""
                 raise UsageError(
                     f"the linear probe tunes on validation images{where} and there are "
-                    f"none: raise {'probe' if probe.dataset else 'stream'}.val_ratio, "
-                    f"or use --config.probe.names=ridge,knn"
+                    f"none: raise {'probe' if probe.dataset else 'stream'}.val_ratio "
+                    f"when training, or use the probes ridge and knn alone"
                 )
 
 
@@ -126,8 +137,13 @@ def judged(
       records: rows of `accuracy.csv`.
       ways: as `variants` gives them.
       sizes: [t] test samples a task.
+
+    A way in which nothing was judged is left out: no task that it had may have had
+    test images.
     """
     records = list(records)
+    known = {record.probe for record in records}
+    ways = [way for way in ways if way.label in known]
     probes = {way.label: metrics_of(records, way, sizes) for way in ways}
     first = leading(ways).label
     return {

@@ -6,7 +6,11 @@ each wrong one answered by one line that says what is allowed.
 
 import json
 import math
+import os
+import runpy
 from collections.abc import Callable, Iterable, Mapping
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -15,6 +19,10 @@ from ocssl_jax.errors import UsageError, one_of
 
 # Fields that do not decide a run's results: they may change when it resumes.
 FREE = ("checkpoint", "log", "chunk", "mesh", "stream.data_dir", "probe.data_dir")
+
+DEFAULTS = Path(__file__).resolve().parents[1] / "configs" / "default.py"
+PRETRAINED = "backbone.pretrained"
+OLDEST = {"seeds", "stream", "strategy"}  # what every version's config has
 
 Check = tuple[Callable[[Any], bool], str]
 POSITIVE: Check = (lambda x: x >= 1, "at least 1")
@@ -101,8 +109,14 @@ def resolve(config: ConfigDict, overrides: Mapping[str, Any]) -> ConfigDict:
     for name, value in flat(config.to_dict()).items():
         if isinstance(value, tuple) and any(isinstance(part, str) for part in value):
             put(config, name, split_names(value))
+    put(config, PRETRAINED, absolute(get(config, PRETRAINED)))
     validate(config)
     return config
+
+
+def absolute(path: str) -> str:
+    """One name of a file for all relative ones; '' stays: no file is meant."""
+    return os.path.abspath(os.path.expanduser(path)) if path else path
 
 
 def split_names(names: tuple[Any, ...]) -> tuple[str, ...]:
@@ -121,7 +135,7 @@ def get(config: ConfigDict, name: str) -> Any:
     return config
 
 
-def put(config: ConfigDict, name: str, value: Any) -> None:
+def put(config: Any, name: str, value: Any) -> None:
     """Set the field with the dotted `name`."""
     *groups, last = name.split(".")
     for part in groups:
@@ -214,6 +228,57 @@ def from_json(fields: Mapping[str, Any]) -> ConfigDict:
         raise UsageError(f"the config cannot be read ({error})") from error
     config.lock()
     return config
+
+
+def filled(fields: Any, like: Mapping[str, Any] | None = None) -> Any:
+    """A config as JSON holds it, with the fields that its version did not have yet.
+
+    They get their defaults, which do what was done before there was the field.
+
+    Args:
+      fields: the config; what is none is returned as it is.
+      like: a config of today, whose values stand in for missing fields that cannot
+        matter to it: of strategies, methods and probes that it does not use.
+    """
+    if not isinstance(fields, Mapping) or not fields.keys() >= OLDEST:
+        return fields
+    known = json.loads(_defaults())
+    present = flat(known)
+    for name, value in flat(like).items() if like else ():
+        if name in present and _idle(name, like or {}):
+            put(known, name, value)
+    whole = _under(fields, known)
+    if isinstance(path := flat(whole).get(PRETRAINED), str):
+        put(whole, PRETRAINED, absolute(path))
+    return whole
+
+
+@cache
+def _defaults() -> str:
+    if not DEFAULTS.exists():  # installed without the checkout
+        return "{}"
+    return json.dumps(as_json(runpy.run_path(str(DEFAULTS))["get_config"]()))
+
+
+def _idle(name: str, config: Mapping[str, Any]) -> bool:
+    """Whether a field has no say in what this config gives."""
+    top, sub, *rest = [*name.split("."), ""]
+    used = {
+        "strategy": [config["strategy"]["name"]],
+        "method": [config["method"]["name"]],
+        "probe": config["probe"]["names"],
+    }
+    return top == "reference" or (any(rest) and sub not in used.get(top, [sub]))
+
+
+def _under(fields: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields, and those of `known` that are not among them, group by group."""
+    both = {
+        name: _under(fields[name], value)
+        for name, value in known.items()
+        if isinstance(value, Mapping) and isinstance(fields.get(name), Mapping)
+    }
+    return {**known, **fields, **both}
 
 
 def _restored(value: Any) -> Any:

@@ -17,6 +17,8 @@ from ocssl_jax import settings
 from ocssl_jax.errors import UsageError
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+# What tells data apart -> the field of the folder in which they lie.
+CONTENTS = {"data": "stream.data_dir", "probe_data": "probe.data_dir"}
 
 
 def write(path: Path, text: str) -> None:
@@ -79,7 +81,7 @@ def check(folder: Path, config: Mapping[str, Any]) -> None:
                 f"choose an empty or new folder, or bring the file back"
             )
         return
-    old = read_json(path, needs="config")["config"]
+    old = settings.filled(read_json(path, needs="config")["config"], like=config)
     changed = settings.differences(old if isinstance(old, dict) else {}, config)
     if changed:
         more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
@@ -87,6 +89,30 @@ def check(folder: Path, config: Mapping[str, Any]) -> None:
             f"{folder} holds a run with another config ({changed[0]}{more}); "
             f"choose another --workdir or repeat that run's command"
         )
+
+
+def check_data(
+    folder: Path, known: Mapping[str, Any], contents: Mapping[str, str]
+) -> None:
+    """Refuse other data than those that the results in `folder` are of.
+
+    Args:
+      folder: of a run, or of an evaluation.
+      known: what was written there, as `config.json` has it; older versions wrote
+        nothing of the data, which are then taken for the same.
+      contents: as `Experiment.contents` gives it.
+
+    Raises:
+      UsageError: naming the field that says where the data lie.
+    """
+    for name, field in CONTENTS.items():
+        old, new = known.get(name), contents.get(name)
+        if old and new and old != new:
+            raise UsageError(
+                f"{folder} holds results on other data: the classes, labels or images "
+                f"found by {field} differ from those it was started with; bring these "
+                f"back, or move that folder away"
+            )
 
 
 def config_of(folder: Path) -> ConfigDict:
@@ -98,7 +124,7 @@ def config_of(folder: Path) -> ConfigDict:
     path = folder / "config.json"
     if not path.is_file():
         raise UsageError(f"{folder} is no run's workdir: it holds no config.json")
-    fields = read_json(path, needs="config")["config"]
+    fields = settings.filled(read_json(path, needs="config")["config"])
     try:
         return settings.from_json(fields)
     except UsageError as error:

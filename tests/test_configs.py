@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from configs import default, released, split_cifar100
-from ocssl_jax import build, data, settings
+from ocssl_jax import build, data, settings, workdir
 from ocssl_jax.core import Stream
 from ocssl_jax.data import DATASETS
 from ocssl_jax.errors import UsageError
@@ -150,6 +150,40 @@ def test_json_that_is_no_config_is_refused():
     del whole["probe"]["scopes"]
     with pytest.raises(UsageError, match="scopes"):
         settings.from_json(whole)
+
+
+@pytest.mark.parametrize("fidelity", ["paper", "reference"])
+def test_a_workdir_of_a_version_with_fewer_fields_is_taken_up(tmp_path, fidelity):
+    config = default.get_config()
+    config.fidelity = fidelity
+    today = settings.as_json(settings.resolve(config, {}))
+    old = json.loads(json.dumps(today))
+    del old["optimizer"]["trust_coefficient"], old["mesh"], old["stream"]["blur"]
+    del old["strategy"]["scale"], old["strategy"]["osiris_r"]["train_head"]
+    del old["reference"]["augment"], old["method"]["byol"], old["probe"]["knn"]
+    (tmp_path / "config.json").write_text(json.dumps({"config": old}))
+    workdir.check(tmp_path, today)
+    again = workdir.config_of(tmp_path)
+    assert again.optimizer.trust_coefficient == 0.005 and again.stream.blur == 100
+    # A missing field that matters was its default, and nothing else.
+    today["stream"]["blur"] = 7
+    with pytest.raises(UsageError, match=r"stream\.blur: 100 -> 7"):
+        workdir.check(tmp_path, today)
+
+
+def test_weights_are_one_file_however_it_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = "a.safetensors", "./b/../a.safetensors", str(tmp_path / "a.safetensors")
+    found = set()
+    for name in names:
+        config = default.get_config()
+        config.backbone.pretrained = name
+        today = settings.as_json(settings.resolve(config, {}))
+        found.add(today["backbone"]["pretrained"])
+        old = today | {"backbone": today["backbone"] | {"pretrained": name}}
+        (tmp_path / "config.json").write_text(json.dumps({"config": old}))
+        workdir.check(tmp_path, today)
+    assert found == {str(tmp_path / "a.safetensors")}
 
 
 def test_the_reference_overlay_yields_to_the_command_line():

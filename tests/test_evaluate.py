@@ -250,6 +250,23 @@ def test_a_label_budget_and_another_data_set(copy, run, data_dir):
     assert len(whole) == 6 and all(row.split(",")[3] == "0" for row in whole)
 
 
+def test_weights_to_start_from_are_read_once(run, data_dir, tmp_path):
+    """Neither resuming, nor reading results again, nor evaluating asks for the file."""
+    path = tmp_path / "start.safetensors"
+    path.write_bytes(encoders.file(run / encoders.FINAL, 0).read_bytes())
+    folder = tmp_path / "run"
+    config = config_with(
+        data_dir, backbone__pretrained=str(path), probe__names=("ridge",)
+    )
+    with pytest.raises(Interrupted):
+        experiment.run(config, folder, {}, DiesAfter(folder, 4))
+    path.unlink()
+    assert experiment.run(config, folder, {}) == experiment.run(config, folder, {})
+    assert evaluate.main([str(folder), "--scope=joint"]) == 0
+    with pytest.raises(UsageError, match="there is no file"):
+        experiment.run(config, tmp_path / "other", {})
+
+
 # --- killed, stopped, refused ---
 
 
@@ -305,7 +322,7 @@ def refused(args, capsys):
     assert evaluate.main(list(map(str, args))) == 2
     told = capsys.readouterr()
     assert not told.out and told.err.startswith("evaluate: ")
-    assert told.err.count("\n") == 1
+    assert told.err.count("\n") == 1 and "--config" not in told.err
     return told.err
 
 
@@ -371,6 +388,16 @@ def test_a_damaged_encoder_is_named(copy, capsys):
     path.write_bytes(content[:-7])
     assert evaluate.main([str(copy), "--probe=ridge", "--ratio=1"]) == 2
     assert str(path) in capsys.readouterr().err
+
+
+def test_an_encoder_of_another_network_is_named(copy, capsys):
+    path = encoders.file(encoders.after(copy, 0), 0)
+    other = encoders.load(path)
+    other["params"] = jax.tree.map(lambda x: np.repeat(x, 2, -1), other["params"])
+    path.unlink()
+    encoders.save(path, other)
+    told = refused([copy, "--probe=ridge", "--scope=joint"], capsys)
+    assert str(path) in told and "no encoder of this run's network" in told
 
 
 def test_help_does_not_wait_for_jax():

@@ -1,5 +1,8 @@
 """From the stream fields of a config to experiences and batches; what is refused."""
 
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -7,6 +10,7 @@ from PIL import Image
 from configs import default
 from ocssl_jax import settings
 from ocssl_jax.build import check_names, make_stream
+from ocssl_jax.data.orders import torch_permutation
 from ocssl_jax.errors import UsageError
 
 CLASSES = ("ant", "bee", "cow")
@@ -26,6 +30,11 @@ def root(tmp_path_factory):
                     grey = Image.new("L", (6, 6), 100 * d + 10 * c)
                     grey.save(folder / f"{i:02d}.png")
     return root
+
+
+@pytest.fixture
+def copied(root, tmp_path):
+    return Path(shutil.copytree(root, tmp_path / "copied"))
 
 
 def config_with(root, **fields):
@@ -113,7 +122,36 @@ def test_what_does_not_fit_is_one_line(root, fields, words):
     assert "\n" not in str(error.value)
 
 
-def test_without_probes_streaming_needs_its_data(tmp_path):
-    fields = {"stream__dataset": "clear100_streaming", "probe__names": ()}
+def test_a_class_that_is_only_tested_is_named(copied):
+    (copied / "clip_test" / "apple").mkdir()
+    Image.new("L", (6, 6)).save(copied / "clip_test" / "apple" / "0.png")
+    words = "test images and no training images of the classes apple$"
+    with pytest.raises(UsageError, match=words):
+        make_stream(config_with(copied))
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_pictures_outside_the_class_folders_are_named(copied, split):
+    Image.new("L", (6, 6)).save(copied / f"real_{split}" / "stray.png")
+    with pytest.raises(UsageError, match=f"outside .*: real_{split}/stray.png; move"):
+        make_stream(config_with(copied))
+    if split == "train":  # unlabelled pictures are welcome where no label is read
+        make_stream(config_with(copied, probe__names=()))
+
+
+def test_every_domain_has_images_of_the_classes_in_use(copied):
+    for name in CLASSES[1:]:
+        shutil.rmtree(copied / "real_train" / name)
+    make_stream(config_with(copied))
+    seed = next(s for s in range(99) if torch_permutation(3, seed=s)[0] > 0)
+    fields = {"stream__classes": 1, "stream__seed": seed, "probe__names": ()}
+    with pytest.raises(UsageError, match=r"1 classes in use .* in the domains real$"):
+        make_stream(config_with(copied, **fields))
+
+
+@pytest.mark.parametrize("probe", [{"names": ()}, {"dataset": "cifar10"}])
+def test_without_its_own_probes_streaming_needs_its_data(tmp_path, probe):
+    fields = {f"probe__{name}": value for name, value in probe.items()}
+    fields["stream__dataset"] = "clear100_streaming"
     with pytest.raises(UsageError, match="unpack clear100-train-image-only"):
         make_stream(config_with(tmp_path, **fields))

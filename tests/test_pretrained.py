@@ -259,6 +259,14 @@ def without(tensors, *names):
             {"params.hidden.kernel": np.zeros((2, 2))},
             r"it lacks params.* and \d+ more$",
         ),
+        (
+            tensors_of() | {"bn1.weight": np.array([1, 1, np.nan, 1], np.float32)},
+            "the backbone: bn1.weight is not finite$",
+        ),
+        (
+            tensors_of() | {"bn1.weight": np.ones(4, np.int64)},
+            "the backbone: bn1.weight is int64, no float$",
+        ),
         ({}, r"it lacks layer1.0.conv1.weight, .* and \d+ more$"),
     ],
 )

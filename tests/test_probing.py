@@ -336,7 +336,7 @@ def test_names_in_the_table_say_scope_and_share():
     probe = probe_config(
         names=("linear", "knn"), scopes=("joint", "separate"), ratios=(0.1, 1.0)
     )
-    ways = variants(probe)
+    ways = variants(probe, iid=False)
     assert [w.label for w in ways] == [
         "linear-0.1",
         "knn-0.1",
@@ -360,13 +360,18 @@ def test_a_summary_has_the_metrics_that_each_scope_defines():
         for i in range(2)
     ] + [Record(0, "knn-upto", j, i, 50.0) for j in range(2) for i in range(j + 1)]
     probe = probe_config(names=("knn",), scopes=("upto", "joint", "separate"))
-    summary = scopes.judged(records, variants(probe), [3, 1])
+    summary = scopes.judged(records, variants(probe, iid=False), [3, 1])
     assert summary["probe"] == "knn"
     assert summary["metrics"] == summary["probes"]["knn"]
     assert summary["metrics"]["FA"]["mean"] == pytest.approx((3 * 1 + 11) / 4)
     assert summary["probes"]["knn-separate"] == summary["probes"]["knn"]
     assert summary["probes"]["knn-upto"]["forgetting"]["mean"] is None
     assert summary["probes"]["knn-upto"]["CA_seen"]["mean"] == 50.0
+    mixed = scopes.judged(records, variants(probe, iid=True)[1:], [3, 1])
+    for metric, value in mixed["metrics"].items():  # nothing is learnt before the rest
+        defined = metric in ("FA", "CA")
+        assert value == (summary["metrics"][metric] if defined else value)
+        assert (value["mean"] is not None) == defined
 
 
 def test_in_an_iid_stream_images_belong_to_the_tasks_of_their_classes(tmp_path):
@@ -389,6 +394,10 @@ def test_in_an_iid_stream_images_belong_to_the_tasks_of_their_classes(tmp_path):
         (
             {"probe__scopes": ("separate",), "stream__tasks": 10},
             "nothing to tell apart",
+        ),
+        (
+            {"probe__scopes": ("joint", "upto"), "stream__kind": "iid"},
+            "must not be upto with stream.kind iid",
         ),
         ({"stream__classes": 1, "stream__tasks": 1}, "at least 2 classes"),
         ({"stream__val_ratio": 0.0}, "there are none: raise stream.val_ratio"),
@@ -448,7 +457,7 @@ def test_another_data_set_is_one_task_of_the_encoders_size(tmp_path):
     assert set(other_seed.val[0]) != set(val)
     summary = scopes.judged(
         [Record(0, "linear", 0, 0, 30.0), Record(0, "linear", 1, 0, 50.0)],
-        variants(config.probe)[:1],
+        variants(config.probe, iid=False)[:1],
         images.sizes,
     )
     assert summary["metrics"]["CA"]["mean"] == 40.0
@@ -489,6 +498,12 @@ def test_another_data_set_must_fit_the_encoder(tmp_path):
                 probe__data_dir=str(tmp_path / "nowhere"),
             )
         )
+
+
+@pytest.mark.parametrize("name", ["clear10_streaming", "clear100_streaming"])
+def test_a_data_set_that_tests_on_its_next_domain_is_no_downstream_one(tmp_path, name):
+    with pytest.raises(UsageError, match="images that the probe is fitted to"):
+        build(digits(tmp_path, probe__dataset=name))
 
 
 def test_the_streams_own_folder_is_where_another_data_set_is_looked_for(tmp_path):

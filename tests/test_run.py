@@ -11,7 +11,7 @@ import pytest
 from kill_config import get_config
 from safetensors.numpy import load_file
 
-from ocssl_jax import experiment, settings, workdir
+from ocssl_jax import evaluate, experiment, settings, workdir
 from ocssl_jax.backbones import make_backbone
 from ocssl_jax.build import build
 from ocssl_jax.checkpoint import Checkpoints
@@ -342,3 +342,123 @@ def test_an_unlabelled_stream_works_with_probes_off(tmp_path):
     )
     with pytest.raises(UsageError, match=r"probe.names=\(\)"):
         build(labelled)
+
+
+def save_pictures(root, *, seed=0):
+    """Twelve pictures of two classes to learn, and as many to test on."""
+    from PIL import Image
+
+    rng = np.random.default_rng(seed)
+    for i in range(24):
+        path = root / ("train", "test")[i % 2] / ("cat", "dog")[i // 12] / f"{i:02}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8)).save(path)
+
+
+def test_a_workdir_stays_with_its_data_wherever_they_lie(tmp_path):
+    def run_on(root, **fields):
+        config = config_with(
+            root,
+            stream__dataset="folder",
+            stream__image_size=8,
+            stream__tasks=2,
+            stream__batch_size=6,
+            stream__order=(),
+            stream__val_ratio=0.0,
+            strategy__name="none",
+            probe__names=("ridge",),
+            baselines=(),
+            **fields,
+        )
+        return experiment.run(config, tmp_path / "run", {})
+
+    for place, seed in (("here", 0), ("other", 1)):
+        save_pictures(tmp_path / place, seed=seed)
+    first = run_on(tmp_path / "here")
+    path = tmp_path / "run" / "config.json"
+    written = json.loads(path.read_text())
+    (tmp_path / "here").rename(tmp_path / "there")
+    assert run_on(tmp_path / "there") == first
+    with pytest.raises(UsageError, match=r"other data: .* stream.data_dir"):
+        run_on(tmp_path / "other")
+    (tmp_path / "run" / "summary.json").unlink()  # unfinished: it would go on
+    (tmp_path / "there" / "train" / "cat" / "00.png").unlink()
+    with pytest.raises(UsageError, match=r"other data: .* stream.data_dir"):
+        run_on(tmp_path / "there")
+    args = [str(tmp_path / "run"), f"--data_dir={tmp_path / 'other'}"]
+    assert evaluate.main(args) == 2
+    del written["data"]  # as older versions wrote it
+    path.write_text(json.dumps(written))
+    run_on(tmp_path / "other")
+
+
+def test_tasks_without_test_images_are_not_judged(tmp_path):
+    def on(root, **fields):
+        return config_with(
+            root,
+            stream__dataset="folder",
+            stream__image_size=8,
+            stream__tasks=2,
+            stream__batch_size=6,
+            stream__order=(0, 1),
+            stream__val_ratio=0.0,
+            strategy__name="none",
+            probe__names=("ridge",),
+            baselines=("random",),
+            **fields,
+        )
+
+    save_pictures(tmp_path / "data")
+    shutil.rmtree(tmp_path / "data" / "test" / "cat")
+    for scopes in (("upto",), ("joint", "upto")):
+        folder, config = (
+            tmp_path / scopes[0],
+            on(tmp_path / "data", probe__scopes=scopes),
+        )
+        experiment.run(config, folder, {})
+        (folder / "summary.json").unlink()
+        experiment.run(config, folder, {})  # goes on from the end
+        found = json.loads((folder / "summary.json").read_text())["probes"]
+        assert found["ridge-upto"]["FA"]["mean"] is not None
+        after = {row["after_experience"] for row in rows(folder)}
+        assert after == {"upto": {"1"}, "joint": {"0", "1"}}[scopes[0]]
+    shutil.rmtree(tmp_path / "data" / "test" / "dog")
+    with pytest.raises(UsageError, match="no labelled test images"):
+        build(on(tmp_path / "data"))
+
+
+def rows(folder):
+    return list(csv.DictReader((folder / "accuracy.csv").open()))
+
+
+def test_a_downstream_data_set_is_told_apart_too(data_dir, tmp_path):
+    """By a launch, and by an evaluation that goes on in its own folder."""
+    stream = tmp_path / "stream"
+    save_pictures(stream)
+    for place, seed in (("a", 1), ("b", 2)):
+        save_pictures(tmp_path / place, seed=seed)
+    config = config_with(
+        stream,
+        stream__dataset="folder",
+        stream__image_size=8,
+        stream__tasks=1,
+        stream__batch_size=6,
+        stream__order=(),
+        strategy__name="none",
+        probe__names=("ridge",),
+        probe__dataset="folder",
+        probe__data_dir=str(tmp_path / "a"),
+        baselines=(),
+    )
+    experiment.run(config, tmp_path / "run", {})
+    args = [
+        str(tmp_path / "run"),
+        "--dataset=folder",
+        f"--dataset_dir={tmp_path / 'a'}",
+    ]
+    assert evaluate.main(args) == 0
+    (tmp_path / "a").rename(tmp_path / "gone")
+    (tmp_path / "b").rename(tmp_path / "a")
+    with pytest.raises(UsageError, match=r"other data: .* probe.data_dir"):
+        experiment.run(config, tmp_path / "run", {})
+    assert evaluate.main(args) == 2

@@ -50,6 +50,7 @@ class Source(NamedTuple):
     class_names: Callable[[], tuple[str, ...]]
     rows: Callable[[str], Iterator[Row]]  # 'train' or 'test' -> its examples in order
     domain_names: tuple[str, ...] = ()  # by domain; () if it has none
+    strays: tuple[str, ...] = ()  # unlabelled files where others have classes
     bytes: int = 0  # of all decoded images, as far as that is known beforehand
 
 
@@ -60,6 +61,7 @@ class Decoded(NamedTuple):
     class_names: tuple[str, ...]
     domain_names: tuple[str, ...]
     skipped: tuple[str, ...]  # files that could not be read
+    checksums: tuple[int, ...] = ()  # CRC-32 of each of `ARRAYS`
 
 
 def fingerprint(*facts: Any) -> str:
@@ -234,7 +236,8 @@ def _open(entry: Path) -> Decoded:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise _damaged(entry / "index.json", "not the index of an entry") from error
     arrays = {a: _open_array(entry / f"{a}.npy", facts[a]) for a in ARRAYS}
-    return Decoded(arrays, names, domains, skipped)
+    checksums = tuple(facts[array]["crc32"] for array in ARRAYS)
+    return Decoded(arrays, names, domains, skipped, checksums)
 
 
 def _open_array(file: Path, facts: dict[str, Any]) -> np.ndarray:

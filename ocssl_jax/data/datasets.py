@@ -6,15 +6,35 @@ the digits are computed from their training images. Folders and DomainNet have
 ImageNet's.
 """
 
+import hashlib
+import json
+import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from ocssl_jax.data import clear, domain_folders, domainnet, folders, imagenet, records
-from ocssl_jax.data.cache import Decoded, Source, decoded, user_place, writable
+from ocssl_jax.data import (
+    clear,
+    domain_folders,
+    domainnet,
+    folders,
+    imagenet,
+    records,
+)
+from ocssl_jax.data.cache import (
+    SPLITS,
+    Decoded,
+    Source,
+    decoded,
+    user_place,
+    writable,
+)
 from ocssl_jax.data.errors import DataError
+
+SHOWN = 3  # unreadable pictures that are named
 
 
 class Dataset(NamedTuple):
@@ -33,6 +53,8 @@ class Dataset(NamedTuple):
     train_domain: np.ndarray | None = None  # [n] int32, None without domains
     test_domain: np.ndarray | None = None  # [m] int32
     domain_names: tuple[str, ...] = ()  # by domain
+    checksums: tuple[int, ...] = ()  # of what was decoded: images, labels, domains
+    strays: tuple[str, ...] = ()  # unlabelled picture files where others have classes
 
 
 class Query(NamedTuple):
@@ -178,7 +200,8 @@ def load(
       order: those classes by their numbers instead; all others ignore it.
 
     Returns:
-      The data set. A damaged picture file is left out and named in `skipped`.
+      The data set. A damaged picture file is left out and named in `skipped`; one
+      line on stderr says how many there are.
 
     Raises:
       DataError: the name is unknown, the data are missing (the message has the command
@@ -197,6 +220,9 @@ def load(
     place = spec.find(Query(Path(data_dir).expanduser(), channels, size, seed, order))
     data = decoded(place.source, data_dir=place.data_dir)
     data = place.view(data) if place.view else data
+    if data.skipped:
+        read = sum(len(data.arrays[f"{split}_label"]) for split in SPLITS)
+        _tell_skipped(name, place.data_dir, read, data.skipped)
     arrays = dict(data.arrays)
     if not data.domain_names:
         arrays.pop("train_domain"), arrays.pop("test_domain")
@@ -209,4 +235,24 @@ def load(
         skipped=data.skipped,
         order=place.order,
         domain_names=data.domain_names,
+        checksums=data.checksums,
+        strays=place.source.strays,
     )
+
+
+@cache  # once a process, however often the data set is opened
+def _tell_skipped(name: str, folder: Path, read: int, skipped: tuple[str, ...]) -> None:
+    shown = ", ".join(skipped[:SHOWN]) + (", …" if len(skipped) > SHOWN else "")
+    print(
+        f"{name} in {folder}: {len(skipped)} of {read + len(skipped)} pictures cannot "
+        f"be read and are skipped: {shown}",
+        file=sys.stderr,
+    )
+
+
+def fingerprint(dataset: Dataset) -> str:
+    """A short hash of what a data set holds: the same wherever it lies."""
+    names = dataset.name, dataset.class_names, dataset.domain_names
+    sizes = dataset.train_image.shape, dataset.test_image.shape
+    text = json.dumps([*names, *sizes, dataset.checksums])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -19,7 +19,7 @@ import numpy as np
 
 from ocssl_jax.data.cache import Row, Source, fingerprint
 from ocssl_jax.data.errors import DataError
-from ocssl_jax.data.pictures import decode
+from ocssl_jax.data.pictures import READING, decode
 
 SUFFIXES = frozenset(
     (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
@@ -106,6 +106,7 @@ def of_files(
     every = [*files["train"], *files["test"]]
     found = sorted({file.category for file in every} - {UNLABELLED})
     names = class_names or tuple(found)
+    strays = tuple(file.path for file in every if file.category == UNLABELLED)
     label = {name: i for i, name in enumerate(names)} | {UNLABELLED: -1}
 
     def read(file: File) -> np.ndarray | None:
@@ -127,10 +128,11 @@ def of_files(
 
     return Source(
         name=f"{name}-{size}",
-        fingerprint=fingerprint(channels, crop, names, domain_names, every),
+        fingerprint=fingerprint(READING, channels, crop, names, domain_names, every),
         class_names=lambda: names,
         rows=rows,
         domain_names=domain_names,
+        strays=strays if names else (),
         bytes=len(every) * size * size * channels,
     )
 

@@ -12,14 +12,27 @@ import warnings
 import numpy as np
 from PIL import Image
 
+READING = 2  # raise it when the same file comes to be read as another array
 GRAY_OR_COLOUR = {1: "L", 3: "RGB"}  # number of channels -> Pillow's mode
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """A 16-bit grey picture scaled to 8 bits; Pillow itself would clip it at 255."""
-    if image.mode != "I" and not image.mode.startswith("I;16"):
+    """A grey picture of more bits scaled to 8; Pillow itself would clip it at 255.
+
+    16 bits lose their lower half. Numbers of 32 bits, whole or not, do not tell their
+    range: up to 1 (floats) they are shares of white, up to 255 levels of 8 bits, above
+    (whole ones) of 16 bits. What lies outside is black or white.
+    """
+    if image.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.mode not in ("I", "F"):
         return image
-    return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    levels = np.nan_to_num(np.asarray(image, np.float64))
+    if image.mode == "F" and levels.max() <= 1:
+        levels = np.round(255 * levels)
+    elif image.mode == "I" and levels.max() > 255:
+        levels = levels // 256
+    return Image.fromarray(np.clip(levels, 0, 255).astype(np.uint8))
 
 
 def _resized(image: Image.Image, size: int, *, crop: bool) -> Image.Image:

@@ -7,7 +7,6 @@ download, or from the network. TFDS would try an unreachable address for minutes
 this looks first whether each archive can be had.
 """
 
-import argparse
 import queue
 import sys
 import threading
@@ -17,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ocssl_jax.commandline import Parser
 from ocssl_jax.data import records
 from ocssl_jax.data.domainnet import DOMAINS
 from ocssl_jax.data.errors import DataError
@@ -25,6 +25,7 @@ from ocssl_jax.data.tf_standin import tf_standin
 STOCK = ("cifar10", "cifar100", "mnist", "svhn_cropped", "cars196")  # TFDS's builders
 DOMAINNET = tuple(f"domainnet/{domain}" for domain in DOMAINS)
 NAMES = ("digits", *STOCK, *DOMAINNET)
+ALIASES = {"svhn": "svhn_cropped"}  # a data set's name here -> at TFDS
 # TFDS has no register of DomainNet's archives; this list tells whether they can be had.
 DOMAINNET_LIST = "http://csr.bu.edu/ftp/visda/2019/multi-source/{}/txt/{}_train.txt"
 PATIENCE = 8.0  # seconds to wait for a server's first answer
@@ -116,7 +117,7 @@ def prepare(name: str, *, data_dir: Path, manual_dir: Path | None = None) -> Pat
     """Prepares a data set unless it is there already.
 
     Args:
-      name: one of `NAMES`.
+      name: one of `NAMES` or `ALIASES`.
       data_dir: TFDS's data folder; made if absent.
       manual_dir: a folder that holds the published archives, checked by sha256.
 
@@ -129,6 +130,7 @@ def prepare(name: str, *, data_dir: Path, manual_dir: Path | None = None) -> Pat
     """
     import tensorflow_datasets as tfds
 
+    name = ALIASES.get(name, name)
     if name == "digits":
         from ocssl_jax.data.digits import prepare_digits
 
@@ -149,9 +151,10 @@ def prepare(name: str, *, data_dir: Path, manual_dir: Path | None = None) -> Pat
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit code, 2 with one line on stderr if it fails."""
-    summary = (__doc__ or "").splitlines()[0]
-    parser = argparse.ArgumentParser("ocssl_jax.data.prepare", description=summary)
-    parser.add_argument("name", choices=NAMES)
+    names = (*NAMES, *ALIASES)
+    text = f"{__doc__}\nData sets: {', '.join(names)}"
+    parser = Parser("ocssl_jax.data.prepare", text)
+    parser.add_argument("name", choices=names)
     parser.add_argument("--data_dir", type=Path, required=True)
     parser.add_argument("--manual_dir", type=Path, help="holds downloaded archives")
     given = parser.parse_args(arguments)

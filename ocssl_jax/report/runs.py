@@ -63,7 +63,8 @@ class Found(NamedTuple):
         """In which ways its config asks for it to be judged."""
         usual = {"names": (), "scopes": ("joint",), "ratios": (1.0,), "dataset": ""}
         asked = {name: self.get(f"probe.{name}", usual[name]) for name in usual}
-        return scopes.variants(ConfigDict(asked))
+        iid = self.get("stream.kind", "class") == "iid"
+        return scopes.variants(ConfigDict(asked), iid=iid)
 
     @property
     def seeds(self) -> list[int]:

@@ -61,7 +61,8 @@ def _chooser(point: Point, probe: str, experiment: Experiment) -> str:
             f"{point.name}: a sweep chooses by validation accuracy and no "
             f"validation images are held out: raise config.{group}.val_ratio"
         )
-    way = scopes.leading([w for w in scopes.variants(asked) if w.probe == probe])
+    ways = scopes.variants(asked, iid=point.config.stream.kind == "iid")
+    way = scopes.leading([w for w in ways if w.probe == probe])
     last, tasks = int(experiment.schedules[0].experience[-1]), len(bench.val)
     if len(set().union(*scopes.SCOPES[way.scope](tasks, last))) < tasks:
         raise UsageError(

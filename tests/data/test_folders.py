@@ -132,6 +132,22 @@ def test_sixteen_bits_a_channel_and_sizes_of_any_kind(tmp_path):
     assert (np.abs(images.astype(int) - 200) <= 1).all()
 
 
+@pytest.mark.parametrize(
+    ("levels", "dtype", "seen"),
+    [
+        ((0, 200, 255), np.int32, (0, 200, 255)),  # 8 bits in a file of 32
+        ((0, 200 * 256 + 7, 70_000, -5), np.int32, (0, 200, 255, 0)),
+        ((0.0, 0.5, 1.0, -0.1), np.float32, (0, 128, 255, 0)),  # shares of white
+        ((0.0, 200.0, 255.0, 300.0), np.float32, (0, 200, 255, 255)),
+    ],
+)
+def test_numbers_of_32_bits_are_levels_of_what_they_span(tmp_path, levels, dtype, seen):
+    grey = np.resize(np.asarray(levels, dtype), (SIZE, SIZE))
+    save(Image.fromarray(grey), tmp_path / "train/x/a.tif")
+    data = read(tmp_path)
+    assert np.array_equal(data.train_image[0, ..., 0], np.resize(seen, (SIZE, SIZE)))
+
+
 def test_transparency_is_dropped_in_silence(tmp_path):
     image = colour(0).quantize(16)
     path = tmp_path / "train/x/a.png"
@@ -141,7 +157,7 @@ def test_transparency_is_dropped_in_silence(tmp_path):
         assert np.array_equal(read(tmp_path).train_image[0], truth)
 
 
-def test_broken_pictures_are_named_skipped_and_counted(root):
+def test_broken_pictures_are_named_skipped_and_counted(root, capsys):
     cat = root / "train" / "cat"
     save(colour(3, (64, 64)), cat / "cut.jpg", quality=95)
     whole = (cat / "cut.jpg").read_bytes()
@@ -157,6 +173,10 @@ def test_broken_pictures_are_named_skipped_and_counted(root):
         assert data.skipped == tuple(f"train/cat/{n}" for n in [*names, "text.PNG"])
         assert data.train_label.tolist() == [0, 1]
         assert data.class_names == ("cat", "dog")
+    shown = ", ".join(data.skipped[:3])
+    assert capsys.readouterr().err.splitlines() == [
+        f"folder in {root}: 6 of 9 pictures cannot be read and are skipped: {shown}, …"
+    ]
 
 
 def test_no_broken_byte_stops_the_reader(root):

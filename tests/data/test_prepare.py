@@ -325,6 +325,19 @@ def test_a_manual_dir_that_is_not_there(tmp_path, capsys):
     assert capsys.readouterr().err == "mnist: --manual_dir /nowhere: no such folder\n"
 
 
+def test_an_unknown_name_is_one_line_with_the_known_ones(tmp_path, capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["cifra10", "--data_dir", str(tmp_path)])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert end.value.code == 2 and "'cifra10'" in line and "'cifar10'" in line
+
+
+def test_svhn_is_what_it_is_called_here(tmp_path, offline, capsys):
+    assert main(["svhn", "--data_dir", str(tmp_path)]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert line.startswith("svhn: ") and "train_32x32.mat" in line
+
+
 def test_addresses_out_of_reach_are_found_out_quickly():
     closed = "http://127.0.0.1:9/x"  # the discard port: refused at once
     failed = reachable([closed], patience=2.0)
