@@ -24,9 +24,8 @@ ROWS = [
     *((s, "simclr", "reference") for s in default.get_config().reference.strategy),
     *(("er", m, "paper") for m in METHODS if m != "simclr"),
 ]
-# Compiling the vmapped step takes longest: by default only where memories or teachers
-# do what others do not.
-QUICK = {("climb", "simclr", "paper"), ("er", "byol", "paper")}
+# Compiling the vmapped step takes longest; tests/test_mesh.py has CLIMB's by default.
+QUICK = {("er", "byol", "paper")}
 VMAPPED = [
     pytest.param(row, marks=() if row in QUICK else pytest.mark.slow) for row in ROWS
 ]

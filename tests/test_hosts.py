@@ -12,9 +12,28 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from kill_config import get_config
+
+from ocssl_jax import experiment, settings
 
 ROOT = Path(__file__).parents[1]
 LIMIT = 200  # seconds that any process may take
+
+
+FIELDS = {
+    "optimizer.learning_rate": 0.001,  # lest it blows rounding up
+    "strategy.name": "er",  # compiles fastest of those with a memory
+    "baselines": (),
+    "probe.names": ("ridge",),
+}
+
+
+def here(place, workdir):
+    """The run in `workdir`, in this process."""
+    config = get_config()
+    for name, value in (FIELDS | {"stream.data_dir": str(place / "data")}).items():
+        settings.put(config, name, value)
+    experiment.run(settings.resolve(config, FIELDS), workdir, FIELDS)
 
 
 def start(place, workdir, *more, devices=1):
@@ -25,10 +44,7 @@ def start(place, workdir, *more, devices=1):
             str(ROOT / "launch.py"),
             f"--config={ROOT / 'tests' / 'kill_config.py'}",
             f"--config.stream.data_dir={place / 'data'}",
-            "--config.optimizer.learning_rate=0.001",  # lest it blows rounding up
-            "--config.strategy.name=er",  # compiles fastest of those with a memory
-            "--config.baselines=()",
-            "--config.probe.names=ridge",
+            *(f"--config.{name}={value}" for name, value in FIELDS.items()),
             f"--workdir={workdir}",
             *more,
         ],
@@ -77,7 +93,7 @@ def log(workdir):
 def runs(tmp_path_factory):
     """Workdirs: of one process; of two, stopped; of those that took that one up."""
     place = tmp_path_factory.mktemp("hosts")
-    ended(start(place, place / "one"))
+    here(place, place / "one")
     processes = two(place, place / "two")
     end = time.monotonic() + LIMIT
     while not (place / "two" / "checkpoints" / "3").is_dir():
@@ -88,7 +104,7 @@ def runs(tmp_path_factory):
     stopped = ended(*processes)
     for name in ("by_one", "by_four_devices"):
         shutil.copytree(place / "two", place / name)
-    ended(start(place, place / "by_one"))
+    here(place, place / "by_one")
     ended(start(place, place / "by_four_devices", devices=4))
     return place, stopped
 

@@ -23,7 +23,7 @@ def products(jaxpr) -> Iterator[tuple[str, tuple[int, ...]]]:
                 yield from products(inner)
 
 
-@pytest.mark.parametrize("strategy", ["climb", "scale", "osiris_r", "minred"])
+@pytest.mark.parametrize("strategy", ["climb", "scale"])
 def test_the_network_alone_computes_in_bfloat16(strategy):
     learning = tiny_learning(strategy__name=strategy, precision="bfloat16")
     batch = next(stream(1))
@@ -46,7 +46,7 @@ def test_bfloat16_learns_nearly_the_same():
     runs = {}
     for precision in ("float32", "bfloat16"):
         learning = tiny_learning(
-            strategy__name="climb",
+            strategy__name="er",
             precision=precision,
             optimizer__learning_rate=0.001,  # lest roundings grow from step to step
         )

@@ -59,8 +59,8 @@ def test_one_program_equals_one_after_the_other(strategy):
         carrier = seeds.on_mesh(learning.init, learning.step, mesh, vmap=vmap)
         together = carried(carrier)
         assert_same(together, alone)
-        # One program for any number of batches: chunks change no bit.
-        assert_same(carried(carrier, ((0, 1), (1, 3), (3, 6))), together, exact=True)
+    # One program for any number of batches: chunks change no bit.
+    assert_same(carried(carrier, ((0, 1), (1, 3), (3, 6))), together, exact=True)
 
 
 def test_the_form_follows_the_platform():

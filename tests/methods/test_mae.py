@@ -175,6 +175,7 @@ def test_every_image_has_its_own_uniform_order():
     assert np.abs(kept - 1000).max() < 5 * 27
 
 
+@pytest.mark.slow
 def test_it_learns_beside_a_teacher():
     """Images of one grey value each: the hidden patches follow from the seen ones."""
     learning = tiny_learning(
