@@ -1,21 +1,24 @@
-"""Measures the augmentation of a train step, per set and per operation.
+"""Times the augmentation of a train step, per set and per operation.
 
-Every line is over `--images` rows of a pass times `--views`, and is the fastest of
-`--runs` calls, taken in turns so that all lines see the same load: the figure that a
-shared machine disturbs least. The lines `jitter: ...` compare three ways to run four
-colour operations in random order; the library's is `hue once`.
+  python -m benchmarks.augment --sizes 32,64 --images 138
 
-    python benchmarks/augment.py --sizes 32,64 --images 138
+Every line is over `--images` rows of a pass times `--views`. The lines `jitter: ...`
+compare three ways to run four colour operations in random order; the library's is
+`hue once`. `compile s` is the time to compile that line alone.
 """
 
-import argparse
-import math
 import time
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
+from benchmarks import commandline
+from benchmarks.tables import Row
+from benchmarks.timing import interleaved, timed
 from ocssl_jax.augment import PER, make_augment, ops, transforms
 
 OPERATIONS = (ops.brightness, ops.contrast, ops.saturation, ops.hue)
@@ -50,13 +53,13 @@ def applied(transform):
     return jax.vmap(transform.apply)
 
 
-def cases(images, views, size):
+def cases(images: int, views: int, size: int) -> dict[str, tuple[Any, tuple[Any, ...]]]:
     """Name -> (function, arguments), all over images x views pictures."""
     key, n = jax.random.key(0), images * views
     shape = (size, size, 3)
     raw = jax.random.randint(key, (images, *shape), 0, 256).astype(jnp.uint8)
     pictures = jax.random.uniform(key, (n, *shape))
-    found = {}
+    found: dict[str, tuple[Any, tuple[Any, ...]]] = {}
     for name in ("none", "simclr", "common"):
         for per in PER:
             augment = make_augment(
@@ -68,7 +71,7 @@ def cases(images, views, size):
                 views=views,
                 per=per,
             )
-            found[f"set {name}, per {per}"] = augment, (key, raw)
+            found[f"{name} per {per}"] = augment, (key, raw)
 
     jitter = transforms.color_jitter(**STRENGTH)
     parts = {
@@ -83,43 +86,41 @@ def cases(images, views, size):
     keys = jax.random.split(key, n)
     for name, transform in parts.items():
         drawn = jax.vmap(lambda k, t=transform: t.draw(k, shape))(keys)
-        found[f"  {name}"] = applied(transform), (pictures, drawn)
+        found[name] = applied(transform), (pictures, drawn)
     crop = parts["crop"]
-    found["  draw: box"] = jax.vmap(lambda k: crop.draw(k, shape)), (keys,)
-    found["  draw: jitter"] = jax.vmap(lambda k: jitter.draw(k, shape)), (keys,)
+    found["draw: box"] = jax.vmap(lambda k: crop.draw(k, shape)), (keys,)
+    found["draw: jitter"] = jax.vmap(lambda k: jitter.draw(k, shape)), (keys,)
     return found
 
 
-def fastest(found, runs):
-    """Name -> (least milliseconds a call, seconds to compile)."""
-    ready, compile_s = {}, {}
-    for name, (function, args) in found.items():
+def rows(size: int, args: Any, only: str, parser: Any) -> Iterator[Row]:
+    """The lines of one image size, interleaved."""
+    found = cases(args.images, args.views, size)
+    names = commandline.chosen(parser, only, found)
+    clocks, compile_s = {}, {}
+    for name in names:
+        function, given = found[name]
         start = time.perf_counter()
-        ready[name] = jax.jit(function).lower(*args).compile()
+        ready = jax.jit(function).lower(*given).compile()
         compile_s[name] = time.perf_counter() - start
-    best = dict.fromkeys(found, math.inf)
-    for _ in range(runs):
-        for name, (_, args) in found.items():
-            start = time.perf_counter()
-            jax.block_until_ready(ready[name](*args))
-            best[name] = min(best[name], time.perf_counter() - start)
-    return {name: (1e3 * best[name], compile_s[name]) for name in found}
+        clocks[name] = timed(partial(ready, *given))
+    for name, seconds in interleaved(clocks, args.repeats).items():
+        more = {"compile_s": round(compile_s[name], 2)}
+        yield Row(f"{size}x{size}: {name}", seconds, more=more)
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--images", type=int, default=138)
-    parser.add_argument("--views", type=int, default=2)
-    parser.add_argument("--sizes", default="32,64")
-    parser.add_argument("--runs", type=int, default=50)
-    args = parser.parse_args()
-    device = jax.devices()[0]
-    print(f"{args.images} images x {args.views} views on {device.device_kind}")
-    for size in map(int, args.sizes.split(",")):
-        print(f"\n{size}x{size:<24} {'ms, fastest':>12} {'compile s':>10}")
-        table = fastest(cases(args.images, args.views, size), args.runs)
-        for name, (ms, seconds) in table.items():
-            print(f"{name:<27} {ms:12.2f} {seconds:10.2f}")
+def main() -> None:
+    """Parse the flags, measure, print."""
+    parser = commandline.parser(__doc__, cases="the lines", repeats=50)
+    parser.add_argument("--images", type=commandline.positive, default=138)
+    parser.add_argument("--views", type=commandline.positive, default=2)
+    parser.add_argument("--sizes", default="32,64", help="sides in pixels, commas")
+    args = commandline.parsed(parser)
+    if args.small:
+        args.images, args.sizes = 2, "8"
+    sizes = map(commandline.positive, args.sizes.split(","))
+    found = [row for size in sizes for row in rows(size, args, args.case, parser)]
+    commandline.finish(args, jax.devices()[0].device_kind, found)
 
 
 if __name__ == "__main__":

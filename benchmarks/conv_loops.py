@@ -1,27 +1,33 @@
-"""Measures convolutions inside loops: plain autodiff against explicit gradients.
+"""Times convolutions inside loops: plain autodiff against explicit gradients.
 
-A train step (forward, backward, plain SGD) runs three times: as a Python loop of
-jitted steps, as `lax.scan`, as `lax.scan(unroll=True)`, and under `lax.cond`; a forward
-pass runs directly and inside `lax.map`. Prints the fastest of several interleaved runs,
-the figure that a shared machine disturbs least.
+  python -m benchmarks.conv_loops --case convnet,slim_resnet18 --images 40
 
-    python benchmarks/conv_loops.py --networks convnet,slim_resnet18 --images 40
+A train step (forward, backward, plain SGD) runs three times: as a Python loop of jitted
+steps, as `lax.scan`, as `lax.scan(unroll=True)`, and once under `lax.cond`; a forward
+pass runs directly and inside `lax.map`. `plain` leaves the gradients of convolutions to
+JAX, `explicit` is ocssl_jax/backbones/conv.py.
 """
 
-import argparse
-import time
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
 from unittest import mock
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
+from benchmarks import commandline
+from benchmarks.tables import Row
+from benchmarks.timing import interleaved, timed
 from ocssl_jax.backbones import conv, make_backbone
 
+KINDS = ("plain", "explicit")
+NETWORKS = ("convnet", "slim_resnet18", "resnet18")
 PASSES = 3
 
 
-def network(name, images, side):
+def network(name: str, images: int, side: int) -> tuple[Any, Any, Any, Any]:
     """Variables, inputs [n side side 3], the step and the forward pass."""
     module = make_backbone(
         name,
@@ -57,7 +63,7 @@ def network(name, images, side):
     return variables, x, step, forward
 
 
-def programs(step, forward):
+def programs(step: Any, forward: Any) -> dict[str, Any]:
     """Name -> compiled function of (variables, x), to be run to its end."""
 
     def scan(unroll):
@@ -93,46 +99,36 @@ def programs(step, forward):
     }
 
 
-def seconds(run, *args):
-    start = time.perf_counter()
-    jax.block_until_ready(run(*args))
-    return time.perf_counter() - start
-
-
-def measure(name, images, side, repeats, kinds):
-    table = {}
-    for kind in kinds:
+def rows(name: str, images: int, side: int, repeats: int) -> Iterator[Row]:
+    """Every program of one network in both kinds, interleaved."""
+    clocks = {}
+    for kind in KINDS:
         explicit = kind == "explicit"
         with mock.patch.object(conv, "explicit_gradients", lambda flag=explicit: flag):
             variables, x, step, forward = network(name, images, side)
-            runs = programs(step, forward)
-            compile_time = {k: seconds(run, variables, x) for k, run in runs.items()}
-        del compile_time  # the first call compiles; it is not the subject here
-        table[kind] = (runs, variables, x)
-    best: dict[tuple[str, str], float] = {}
-    for _ in range(repeats):
-        for kind, (runs, variables, x) in table.items():
-            for what, run in runs.items():
-                spent = seconds(run, variables, x)
-                best[what, kind] = min(best.get((what, kind), spent), spent)
-    print(f"\n{name}, {images} images of {side}x{side}, best of {repeats}, ms")
-    print(f"{'':26s}" + "".join(f"{kind:>12s}" for kind in kinds))
-    for what in next(iter(table.values()))[0]:
-        row = "".join(f"{1e3 * best[what, kind]:12.1f}" for kind in kinds)
-        print(f"{what:26s}{row}", flush=True)
+            for what, run in programs(step, forward).items():
+                jax.block_until_ready(run(variables, x))  # traced while patched
+                clocks[what, kind] = timed(partial(run, variables, x))
+    for (what, kind), seconds in sorted(interleaved(clocks, repeats).items()):
+        more = {"kind": kind, "images": images, "side": side}
+        yield Row(f"{name}: {what}, {kind}", seconds, more=more)
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--networks", default="convnet,slim_resnet18,resnet18")
-    parser.add_argument("--images", type=int, default=16)
-    parser.add_argument("--side", type=int, default=32)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--kinds", default="plain,explicit")
-    args = parser.parse_args()
-    print(f"jax {jax.__version__} on {jax.devices()[0].device_kind}")
-    for name in args.networks.split(","):
-        measure(name, args.images, args.side, args.repeats, args.kinds.split(","))
+def main() -> None:
+    """Parse the flags, measure, print."""
+    parser = commandline.parser(__doc__, cases="the networks", repeats=3)
+    parser.add_argument("--images", type=commandline.positive, default=16)
+    parser.add_argument("--side", type=commandline.positive, default=32)
+    args = commandline.parsed(parser)
+    names = commandline.chosen(parser, args.case, NETWORKS)
+    if args.small:
+        args.images, args.side, names = 2, 8, names[:1]
+    found = [
+        row
+        for name in names
+        for row in rows(name, args.images, args.side, args.repeats)
+    ]
+    commandline.finish(args, jax.devices()[0].device_kind, found)
 
 
 if __name__ == "__main__":

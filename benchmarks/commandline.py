@@ -1,0 +1,105 @@
+"""Flags that the benchmarks share, and how each of them ends."""
+
+import argparse
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from benchmarks import machine, tables
+from benchmarks.tables import Row
+
+NO_TORCH = "torch is not installed; pip install -e '.[bench]' brings it"
+
+
+def parser(text: str, *, cases: str = "", repeats: int) -> argparse.ArgumentParser:
+    """A parser with `--case`, `--repeats`, `--small` and `--json`.
+
+    Args:
+      text: the module's docstring.
+      cases: what `--case` chooses among, in words; there is none without.
+      repeats: default of that flag.
+    """
+    made = argparse.ArgumentParser(
+        prog=f"python -m benchmarks.{machine.program()}",
+        description=text,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    if cases:
+        made.add_argument("--case", default="", help=f"of {cases}, commas; default all")
+    made.add_argument("--repeats", type=positive, default=repeats, help="timed rounds")
+    made.add_argument("--small", action="store_true", help="tiny sizes: does it run?")
+    made.add_argument("--json", type=Path, help="file to write the results to")
+    return made
+
+
+def add_sides(made: argparse.ArgumentParser) -> None:
+    """The flags of a comparison: `--threads` and `--device`."""
+    most = machine.cores()
+    made.add_argument(
+        "--threads",
+        type=lambda word: min(positive(word), most),
+        default=most,
+        help="of each side, at most the cores there are",
+    )
+    made.add_argument("--device", choices=("auto", "cpu"), default="auto")
+
+
+def parsed(
+    made: argparse.ArgumentParser, *, config: bool = False
+) -> argparse.Namespace:
+    """The flags; with `--small` XLA optimises little, here and in other processes.
+
+    `config` admits `--config.FIELD=VALUE` too, as launch.py does, in `args.fields`.
+    """
+    args, fields = made.parse_known_args()
+    args.fields = fields
+    for word in fields:
+        if not config or not word.startswith("--config."):
+            made.error(f"unknown argument {word!r}")
+    if args.small:
+        os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+        if jax := sys.modules.get("jax"):
+            jax.config.update("jax_disable_most_optimizations", True)
+    return args
+
+
+def positive(word: str) -> int:
+    """A flag's whole number, 1 or more."""
+    number = int(word)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {number}")
+    return number
+
+
+def chosen(
+    made: argparse.ArgumentParser, case: str, known: Iterable[str]
+) -> tuple[str, ...]:
+    """The names that `--case` gives, or all; leaves with code 2 at an unknown one."""
+    known = tuple(known)
+    names = tuple(part.strip() for part in case.split(",") if part.strip())
+    for name in names:
+        if name not in known:
+            made.error(f"--case must be among {', '.join(known)}, got {name!r}")
+    return names or known
+
+
+def has_torch() -> bool:
+    """Whether there is something to compare with."""
+    return find_spec("torch") is not None
+
+
+def finish(args: Any, device: str, rows: Sequence[Row]) -> None:
+    """Print the table and, if asked for, write the JSON."""
+    found = machine.describe(device)
+    print(machine.in_words(found), tables.text(rows), sep="\n\n")
+    if args.json:
+        tables.write(args.json, found, rows)
+
+
+def fail(reason: str) -> None:
+    """Say in one line why nothing can be measured, and leave with code 2."""
+    print(f"benchmarks.{machine.program()}: {reason}", file=sys.stderr)
+    sys.exit(2)

@@ -1,0 +1,120 @@
+"""Our side of a comparison, made in a process of its own.
+
+Where PyTorch's side is to start from the same place, ours is made first and writes it.
+"""
+
+import itertools
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks import cases, learners, memories, start
+from benchmarks.workers import Side
+from ocssl_jax.memory import plain
+from ocssl_jax.memory.centroids_consolidate import consolidate
+from ocssl_jax.memory.centroids_state import Settings
+
+FEATURES = {"part_and_select": 512}  # it judges by the backbone's, others projections
+
+
+def side(calls: Mapping[str, Callable[[], Any]]) -> Side:
+    """Calls that return arrays of JAX, as calls that wait for them."""
+
+    def waiting(call: Callable[[], Any]) -> Callable[[], Any]:
+        return lambda: jax.block_until_ready(call())
+
+    kept = {name: waiting(call) for name, call in calls.items()}
+    device = jax.devices()[0]
+    return Side(device.device_kind, device.platform, kept, card_peak)
+
+
+def card_peak() -> int:
+    """Most bytes of the accelerator's memory in use so far; 0 on a CPU."""
+    statistics = jax.devices()[0].memory_stats()
+    return int((statistics or {}).get("peak_bytes_in_use", 0))
+
+
+def stream_batch(fields: Mapping[str, Any], path: Path) -> Side:
+    """`step`: the jitted step, its state carried on; the start goes to `path`."""
+    subject = learners.subject(cases.config_of(dict(fields)))
+    state = learners.started(subject)
+    start.save(path, start.arrays(state))
+    step = jax.jit(subject.learning.step, donate_argnums=0)
+    batches = itertools.cycle(jax.device_get(learners.arrivals(subject, 8)))
+
+    def call() -> Any:
+        nonlocal state
+        state, metrics = step(state, jax.device_put(next(batches)))
+        return state, metrics
+
+    return side({"step": call})
+
+
+def climb_memory(fields: Mapping[str, Any], path: Path) -> Side:
+    """The operations of CLIMB's memory; where it starts and its stream go to `path`."""
+    config = cases.config_of(dict(fields))
+    full = memories.full_climb(config)
+    start.save(path, start.full_memory(full))
+    # Due as the memory is: the budget is what it holds.
+    s = Settings(
+        budget=int(full.state.table.count.sum()),
+        batch_size=config.stream.batch_size,
+        **config.strategy.climb.centroid_memory.to_dict(),
+    )
+
+    def again(state: Any) -> Any:
+        return consolidate(s, state, full.embed, jnp.bool(True))
+
+    more = {"consolidate": jax.jit(again, donate_argnums=0)}
+    return operations(full, config.strategy.replay_size, "process", more)
+
+
+def plain_memory(name: str, fields: Mapping[str, Any]) -> Side:
+    """The operations of one of `memory.PLAIN`."""
+    strategy, rng = fields["strategy"], np.random.default_rng(0)
+    width = min(FEATURES.get(name, 2**20), fields["method"]["projection"])
+    memory = plain(
+        name, strategy["memory_size"], feature_decay=strategy["feature_decay"]
+    )
+    stream = memories.stream_for(cases.config_of(dict(fields)), width)
+    state = memories.fill_ranked(memories.first_state(memory, stream.batch(0)), rng)
+    full = memories.Full(memory, state, stream, 0)
+    return operations(full, strategy["replay_size"], "add", {})
+
+
+def operations(
+    full: memories.Full,
+    drawn: int,
+    add_name: str,
+    others: Mapping[str, Callable[[Any], Any]],
+) -> Side:
+    """`prepare` brings back the full memory; the rest are timed from there."""
+    memory, batches = full.memory, map(full.stream.batch, itertools.count(full.met))
+    keys = map(jax.random.key, itertools.count())
+    add = full.adding()
+    sample = jax.jit(memory.sample, static_argnums=2)
+    refresh = jax.jit(memory.refresh, donate_argnums=0)
+    now: dict[str, Any] = {}
+
+    def prepare() -> Any:
+        state, key = memories.copied(full.state), next(keys)
+        now.update(state=state, key=key, batch=next(batches))
+        now["rows"] = rows = sample(key, full.state, drawn)
+        return state, rows
+
+    def refreshed() -> Any:
+        rows = now["rows"]
+        return refresh(now["state"], rows.slot, rows.feature, rows.mask)
+
+    calls = {
+        "prepare": prepare,
+        add_name: lambda: add(now["key"], now["state"], *now["batch"]),
+        "sample": lambda: sample(now["key"], now["state"], drawn),
+        "refresh": refreshed,
+    }
+    more = {name: lambda f=f: f(now["state"]) for name, f in others.items()}
+    return side(calls | more)
