@@ -1,11 +1,13 @@
-"""Times a stream batch of several seeds: in turn, and together in one program.
+"""Times a stream batch of several seeds on one device, in each of their forms.
 
   python -m benchmarks.seeds --case convnet-20 --seeds 1,2,4,8,16
 
-CLIMB with full memories. A line is the time until every seed has learnt its stream
-batch; `per seed` divides it by their number and by the time of one seed in turn, so
-below 1 they gain from each other. On an accelerator `together` is what a run uses, on a
-CPU `in turn`.
+`in turn` calls the jitted step for each seed, as runs on one CPU device do. `loop` and
+`vmap` are one program for a chunk of all seeds, as runs on accelerators use: a loop
+over seeds where there are convolutions, vmap for dense networks. CLIMB with full
+memories. A line is the time until every seed has learnt a stream batch, over a chunk of
+`--chunk`; `per seed` divides it by their number and by the time of one seed in turn, so
+below 1 they gain from each other.
 """
 
 import argparse
@@ -15,6 +17,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from benchmarks import cases, commandline
 from benchmarks.learners import Subject, arrivals, started, subject
@@ -23,8 +26,20 @@ from benchmarks.tables import Row
 from benchmarks.timing import Clock, interleaved, timed
 from ocssl_jax import seeds
 from ocssl_jax.core import TrainState
+from ocssl_jax.mesh import make_mesh
+from ocssl_jax.seeds import Carrier
 
-FORMS = {"in turn": seeds.in_turn, "together": seeds.together}
+FORMS = ("in turn", "loop", "vmap")
+
+
+def carried(found: Subject, form: str) -> Carrier:
+    """Seeds in one of `FORMS`, all on the first device."""
+    learning = found.learning
+    if form == "in turn":
+        return seeds.in_turn(learning.init, learning.step)
+    mesh = make_mesh(jax.devices()[:1], seeds=1, seed=1, data=1)
+    vmap = form == "vmap"
+    return seeds.on_mesh(learning.init, learning.step, mesh, vmap=vmap)
 
 
 def copies(state: TrainState, count: int) -> list[TrainState]:
@@ -35,27 +50,34 @@ def copies(state: TrainState, count: int) -> list[TrainState]:
     ]
 
 
-def clock(found: Subject, state: TrainState, form: str, count: int) -> Clock:
-    """A clock of one stream batch for each of `count` seeds that start at `state`."""
-    group = FORMS[form](found.learning.init, found.learning.step)
-    states, batches = group.join(copies(state, count)), arrivals(found, count)
+def clock(
+    found: Subject, state: TrainState, form: str, count: int, chunk: int
+) -> Clock:
+    """A clock of a chunk for `count` seeds that start at `state`, by stream batch."""
+    carrier = carried(found, form)
+    states = carrier.join(copies(state, count))
+    each = arrivals(found, chunk)
+    feed = jax.device_get(
+        jax.tree.map(lambda *x: jnp.stack([jnp.stack(x)] * count, axis=1), *each)
+    )
 
     def call() -> Any:
         nonlocal states
-        states, metrics = group.step(states, batches)
+        states, metrics = carrier.learn(states, feed, chunk)
         return states, metrics
 
-    return timed(call)
+    whole = timed(call)
+    return lambda: whole() / chunk
 
 
 def rows(
-    case: str, counts: tuple[int, ...], *, repeats: int, small: bool
+    case: str, counts: tuple[int, ...], *, chunk: int, repeats: int, small: bool
 ) -> Iterator[Row]:
-    """Both forms of each number of seeds, the forms interleaved."""
+    """All forms of each number of seeds, the forms interleaved."""
     found = subject(cases.config_of(cases.fields_of(case, small=small)))
     state, one = started(found), None
     for count in counts:
-        clocks = {form: clock(found, state, form, count) for form in FORMS}
+        clocks = {form: clock(found, state, form, count, chunk) for form in FORMS}
         for form, seconds in interleaved(clocks, repeats).items():
             middle = statistics.median(seconds)
             if count == 1 and form == "in turn":
@@ -77,13 +99,16 @@ def main() -> None:
     """Parse the flags, measure, print."""
     parser = commandline.parser(__doc__, cases="the networks", repeats=5)
     parser.add_argument("--seeds", type=numbers, default=None, help="how many, commas")
+    parser.add_argument("--chunk", type=commandline.positive, default=4, help="batches")
     args = commandline.parsed(parser)
     names = commandline.chosen(parser, args.case or "convnet-20", cases.CASES)
     counts = args.seeds or ((1, 2) if args.small else (1, 2, 4, 8, 16))
     found = [
         row
         for name in names
-        for row in rows(name, counts, repeats=args.repeats, small=args.small)
+        for row in rows(
+            name, counts, chunk=args.chunk, repeats=args.repeats, small=args.small
+        )
     ]
     commandline.finish(args, jax.devices()[0].device_kind, found)
 
