@@ -5,7 +5,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from configs import climb_cifar100, small_cifar100
-from ocssl_jax import settings
+from ocssl_jax import dotted, settings
 
 SMALL_MEMORY = {"stm": 12, "ltm": 8, "images_per_centroid": 6, "window": 50}
 
@@ -39,7 +39,7 @@ def fields_of(case: str, *, small: bool, **changed: Any) -> dict[str, Any]:
     fields = fields | (SMALL if small else {})
     fields |= {name.replace("__", "."): value for name, value in changed.items()}
     for name, value in fields.items():
-        settings.put(config, name, value)
+        dotted.put(config, name, value)
     if small:
         config.strategy.replay_size = min(config.strategy.replay_size, 10)
         config.strategy.climb.centroid_memory.update(SMALL_MEMORY)

@@ -11,8 +11,8 @@ from ml_collections import ConfigDict
 from benchmarks import memories
 from benchmarks.memories import SHAPE
 from ocssl_jax.augment import make_augment
-from ocssl_jax.build import Learning, make_learning, optimizer_of
 from ocssl_jax.core import Augment, Stream, TrainState
+from ocssl_jax.learning import Learning, make_learning, optimizer_of
 from ocssl_jax.optim import Optimizer
 
 MEAN, STD = (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)  # CIFAR-100's
@@ -34,7 +34,7 @@ def subject(
     mean: tuple[float, ...] = MEAN,
     std: tuple[float, ...] = STD,
 ) -> Subject:
-    """The learner of a resolved config, as `build.make_learning` makes it."""
+    """The learner of a resolved config, as `learning.make_learning` makes it."""
     learning = make_learning(config, shape=shape, mean=mean, std=std)
     augment = make_augment(
         config.augment.name,

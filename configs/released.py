@@ -45,7 +45,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from configs import default
-from ocssl_jax import settings
+from ocssl_jax import dotted
 
 IMAGENET = {"stream.dataset": "imagenet100", "stream.image_size": 224}
 SIMSIAM = {"method.name": "simsiam", "augment.name": "simsiam"}
@@ -103,5 +103,5 @@ def get_config(variant: str = "climb_cifar100") -> ConfigDict:
         raise ValueError(f"released.py has the variants {known}, not {variant!r}")
     config = default.get_config()
     for name, value in VARIANTS[variant].items():
-        settings.put(config, name, value)
+        dotted.put(config, name, value)
     return config

@@ -1,39 +1,21 @@
 """From a config to the functions and arrays of a run. No state is made here."""
 
-from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import jax.numpy as jnp
-from flax import linen as nn
 from ml_collections import ConfigDict
 
 from ocssl_jax import data, scopes
-from ocssl_jax.augment import make_augment, normalizer
-from ocssl_jax.backbones import BACKBONES, make_backbone
-from ocssl_jax.core import Array, Method, Prepare, Variables
+from ocssl_jax.backbones import BACKBONES
 from ocssl_jax.downstream import downstream
 from ocssl_jax.errors import UsageError, one_of
+from ocssl_jax.learning import Learning, make_learning
 from ocssl_jax.methods import METHODS
-from ocssl_jax.optim import OPTIMIZERS, SCHEDULES, Optimizer, make_optimizer
-from ocssl_jax.pairs import check_pair
-from ocssl_jax.pretrained import Pretrained, pretrained
+from ocssl_jax.optim import OPTIMIZERS, SCHEDULES
 from ocssl_jax.probes import PROBES, Fit
-from ocssl_jax.step import Init, Step, make_step
-from ocssl_jax.strategies import STRATEGIES, Strategy
+from ocssl_jax.strategies import STRATEGIES
 from ocssl_jax.stream_checks import check_domains, check_experiences, check_labels
 from ocssl_jax.wiring import group, made, wired
-
-
-class Learning(NamedTuple):
-    """The pure functions of one learner."""
-
-    method: Method
-    strategy: Strategy
-    prepare: Prepare
-    encode: Callable[[Variables, Array], Array]  # of uint8 images, for probes
-    init: Init
-    step: Step
 
 
 class Experiment(NamedTuple):
@@ -106,54 +88,6 @@ def as_baseline(config: ConfigDict, name: str) -> ConfigDict:
     other.baselines = ()
     other.strategy.name = name
     return other
-
-
-def make_learning(
-    config: ConfigDict,
-    *,
-    shape: tuple[int, ...],
-    mean: tuple[float, ...],
-    std: tuple[float, ...],
-    fresh: bool = True,
-) -> Learning:
-    """The learner of a resolved config for images of `shape` (h, w, c).
-
-    Unless it is to be `fresh`, no weights are read from files.
-
-    Raises:
-      UsageError: if a setting is not possible.
-    """
-    size, channels = shape[0], shape[-1]
-    prepare = normalizer(mean, std)
-    backbone = backbone_of(config, image_size=size)
-    started = starting(config, backbone, shape=shape) if fresh else backbone
-    method, strategy = make_method(config, started), make_strategy(config)
-    check_pair(config, method)
-    augment = made(
-        make_augment,
-        "augment",
-        config.augment.name,
-        image_size=size,
-        channels=channels,
-        mean=mean,
-        std=std,
-        views=method.views,
-        per=config.augment.per,
-    )
-    init, step = make_step(
-        method,
-        strategy,
-        optimizer_of(config),
-        augment=augment,
-        prepare=prepare,
-        passes=config.passes,
-    )
-
-    def encode(variables: Variables, images: Array) -> Array:
-        features: Any = backbone.apply(variables, prepare(images), train=False)
-        return features
-
-    return Learning(method, strategy, prepare, encode, init, step)
 
 
 def check_names(config: ConfigDict) -> None:
@@ -241,83 +175,3 @@ def make_stream(
         for seed in config.seeds
     )
     return dataset, bench, schedules
-
-
-def backbone_of(config: ConfigDict, *, image_size: int) -> nn.Module:
-    """The config's network for images with sides of `image_size` pixels."""
-    return made(
-        make_backbone,
-        "backbone",
-        config.backbone.name,
-        image_size=image_size,
-        dtype=jnp.dtype(config.precision),
-        width=config.backbone.width,
-        depth=config.backbone.depth,
-        stem=config.backbone.stem,
-        pool=config.backbone.pool,
-    )
-
-
-def starting(
-    config: ConfigDict, backbone: nn.Module, *, shape: tuple[int, ...]
-) -> nn.Module | Pretrained:
-    """The backbone for images of `shape` (h, w, c) with the config's first weights.
-
-    Raises:
-      UsageError: if these are in a file that cannot be used.
-    """
-    path = config.backbone.pretrained
-    return pretrained(path, backbone, shape=shape) if path else backbone
-
-
-def make_method(config: ConfigDict, backbone: nn.Module | Pretrained) -> Method:
-    """The config's SSL objective on `backbone`.
-
-    Any strategy's group may have an `ssl_temperature`.
-    """
-    name = config.method.name
-    own = group(config.method, name)
-    asked = group(config.strategy, config.strategy.name).get("ssl_temperature", 0)
-    if asked and "temperature" in own:
-        own = {**own, "temperature": asked}
-    settings = wired(
-        METHODS[name],
-        f"method.{name}",
-        own,
-        config.method,
-        dtype=jnp.dtype(config.precision),
-    )
-    return made(METHODS[name], f"method.{name}", backbone, **settings)
-
-
-def make_strategy(config: ConfigDict) -> Strategy:
-    """The config's strategy."""
-    name = config.strategy.name
-    settings = wired(
-        STRATEGIES[name],
-        f"strategy.{name}",
-        group(config.strategy, name),
-        config.strategy,
-        batch_size=config.stream.batch_size,
-    )
-    return made(STRATEGIES[name], f"strategy.{name}", **settings)
-
-
-def optimizer_of(config: ConfigDict) -> Optimizer:
-    """The config's optimizer under its schedule.
-
-    Any strategy's group may have a `learning_rate_factor`.
-    """
-    o = config.optimizer
-    factor = group(config.strategy, config.strategy.name).get("learning_rate_factor", 1)
-    schedule = made(
-        SCHEDULES[o.schedule],
-        "optimizer",
-        config.passes,
-        peak=factor * o.learning_rate,
-        momentum=o.momentum,
-        rise=o.rise,
-        divisor=o.divisor,
-    )
-    settings = wired(OPTIMIZERS[o.name], "optimizer", o)
-    return make_optimizer(o.name, schedule=schedule, **settings)

@@ -13,7 +13,7 @@ from typing import Any
 from flax.errors import FlaxError
 from ml_collections import ConfigDict
 
-from ocssl_jax import accuracy, encoders, scopes, settings, workdir
+from ocssl_jax import accuracy, dotted, encoders, ranges, scopes, workdir
 from ocssl_jax.build import Experiment, build
 from ocssl_jax.errors import UsageError
 from ocssl_jax.probing import Encoder, judge, probing
@@ -97,10 +97,10 @@ def asked_for(config: ConfigDict, asked: Mapping[str, Any]) -> ConfigDict:
     if asked.get("probe.dataset"):
         config.probe.scopes = ("joint",)
     for name, value in asked.items():
-        settings.put(config, name, value)
+        dotted.put(config, name, value)
     if not config.probe.names:
         raise UsageError("--probe needs at least one name, such as linear,ridge,knn")
-    settings.validate(config)
+    ranges.validate(config)
     return config
 
 

@@ -17,8 +17,6 @@ from ocssl_jax import (
     accuracy,
     export,
     hosts,
-    metrics,
-    scopes,
     settings,
     workdir,
     writers,
@@ -28,9 +26,9 @@ from ocssl_jax.checkpoint import saved_in
 from ocssl_jax.core import TrainState
 from ocssl_jax.errors import UsageError
 from ocssl_jax.report.memory_sheet import sheet_of
-from ocssl_jax.report.table import NAMES, table
 from ocssl_jax.report.write import write_report
 from ocssl_jax.stop import Stop
+from ocssl_jax.summary import results, summarised
 from ocssl_jax.train import Run
 
 Records = Sequence[accuracy.Record]
@@ -141,57 +139,6 @@ def beside(learner: Run, name: str, stop: Stop) -> Records:
     return accuracy.read(place / "accuracy.csv", tasks=learner.tasks)
 
 
-def summarised(
-    learner: Run, baselines: Mapping[str, Records], time: Mapping[str, float]
-) -> dict[str, Any]:
-    """The content of `summary.json`; accuracies in percent."""
-    assert learner.judge is not None
-    config, judge, images = learner.config, learner.judge, learner.judge.images
-    learnt = learner.samples(learner.step) * len(config.seeds)
-    seconds = max(time["train_s"], 1e-9)
-    summary: dict[str, Any] = {
-        "strategy": config.strategy.name,
-        "method": config.method.name,
-        "dataset": config.stream.dataset,
-        "backbone": config.backbone.name,
-        "seeds": list(config.seeds),
-        "fidelity": config.fidelity,
-        "metrics": {},
-        "validation": {},
-        "baselines": {},
-        "time": time,
-        "throughput": {
-            "stream_images_per_s": learnt / seconds,
-            "train_images_per_s": learner.trained / seconds,
-        },
-        "steps": learner.step,
-        "updates": learner.step * config.passes,
-        "samples_seen": learner.samples(learner.step),
-        "skipped_files": len(learner.experiment.dataset.skipped),
-    }
-    if images is not None and judge.records:
-        sizes, first = images.sizes, scopes.leading(judge.ways)
-        summary |= scopes.judged(judge.records, judge.ways, sizes)
-        summary["validation"] = validation(judge.validation, images.val_sizes)
-        summary["baselines"] = {
-            name: scopes.metrics_of(records, first, sizes)
-            for name, records in baselines.items()
-        }
-    return summary
-
-
-def validation(rows: Records, sizes: Sequence[int]) -> dict[str, Any]:
-    """Each probe's joint validation accuracy at the end of the stream, over seeds.
-
-    For choosing between runs, not for reporting: the linear probe is tuned on the same
-    images.
-    """
-    return {
-        name: metrics.summarise(rows, probe=name, sizes=sizes)["FA"]
-        for name in dict.fromkeys(row.probe for row in rows)
-    }
-
-
 def report(
     learner: Run,
     states: Sequence[TrainState],
@@ -251,19 +198,3 @@ def report_again(folder: Path, summary: Mapping[str, Any]) -> None:
         sheet=None,
         config=workdir.read_json(folder / "config.json", needs="config"),
     )
-
-
-def results(summary: Mapping[str, Any], folder: Path) -> str:
-    """What a person reads in the terminal when a run has ended."""
-    rows = [(summary["strategy"], summary["metrics"])]
-    rows += [(NAMES.get(n, n), values) for n, values in summary["baselines"].items()]
-    seeds, time = len(summary["seeds"]), summary["time"]["total_s"]
-    lines = [f"report: {folder / 'report' / 'index.html'}"]
-    if summary["metrics"]:
-        lines = [
-            f"{summary['dataset']}, {summary['probe']} probe, percent, "
-            f"mean ± std over {seeds} seed{'s' if seeds > 1 else ''}, {time:.0f} s",
-            table(rows),
-            *lines,
-        ]
-    return "\n".join(lines)

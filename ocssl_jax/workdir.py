@@ -13,7 +13,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from ocssl_jax import settings
+from ocssl_jax import dotted, settings
 from ocssl_jax.errors import UsageError
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
@@ -82,7 +82,7 @@ def check(folder: Path, config: Mapping[str, Any]) -> None:
             )
         return
     old = settings.filled(read_json(path, needs="config")["config"], like=config)
-    changed = settings.differences(old if isinstance(old, dict) else {}, config)
+    changed = dotted.differences(old if isinstance(old, dict) else {}, config)
     if changed:
         more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
         raise UsageError(

@@ -12,7 +12,7 @@ import pytest
 from matplotlib.image import imread
 
 from configs import default
-from ocssl_jax import accuracy, metrics, settings
+from ocssl_jax import accuracy, dotted, metrics, settings
 from ocssl_jax.accuracy import Record, hold
 from ocssl_jax.report import runs
 from ocssl_jax.report.__main__ import main
@@ -39,7 +39,7 @@ def fake_run(folder, *, seeds=(0, 1), tasks=4, level=30.0, finished=True, **fiel
     config = default.get_config()
     config.seeds, config.stream.tasks = tuple(seeds), tasks
     for name, value in fields.items():
-        settings.put(config, name.replace("__", "."), value)
+        dotted.put(config, name.replace("__", "."), value)
     folder.mkdir(parents=True)
     written = {"config": settings.as_json(config), "overrides": {}}
     (folder / "config.json").write_text(json.dumps(written))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from configs import default, released, split_cifar100
-from ocssl_jax import build, data, settings, workdir
+from ocssl_jax import build, data, dotted, learning, ranges, settings, workdir
 from ocssl_jax.core import Stream
 from ocssl_jax.data import DATASETS
 from ocssl_jax.errors import UsageError
@@ -93,7 +93,7 @@ def test_config_builds_and_its_step_has_shapes(name, variant, fidelity):
     config = settings.resolve(config, {"fidelity": fidelity})
     shape = SHAPES[config.stream.dataset]
     spec = DATASETS[config.stream.dataset]
-    learning = build.make_learning(config, shape=shape, mean=spec.mean, std=spec.std)
+    learner = learning.make_learning(config, shape=shape, mean=spec.mean, std=spec.std)
     b = config.stream.batch_size
     struct = jax.ShapeDtypeStruct
     arrival = Stream(
@@ -102,8 +102,8 @@ def test_config_builds_and_its_step_has_shapes(name, variant, fidelity):
         struct((b,), bool),
         struct((), bool),
     )
-    state = jax.eval_shape(learning.init, jax.random.key(0), arrival)
-    after, metrics = jax.eval_shape(learning.step, state, arrival)
+    state = jax.eval_shape(learner.init, jax.random.key(0), arrival)
+    after, metrics = jax.eval_shape(learner.step, state, arrival)
     assert jax.tree.structure(after) == jax.tree.structure(state)
     assert jax.tree.leaves(after) == jax.tree.leaves(state)
     assert metrics["loss"].shape == ()
@@ -112,10 +112,10 @@ def test_config_builds_and_its_step_has_shapes(name, variant, fidelity):
 def test_a_config_can_be_written_and_compared():
     config = settings.as_json(settings.resolve(default.get_config(), {}))
     again = json.loads(json.dumps(config))
-    assert settings.differences(config, again) == []
+    assert dotted.differences(config, again) == []
     again["passes"] = 7
     again["log"]["every"] = 99  # does not decide results
-    assert settings.differences(config, again) == ["passes: 3 -> 7"]
+    assert dotted.differences(config, again) == ["passes: 3 -> 7"]
 
 
 def test_scopes_are_known_ones():
@@ -205,16 +205,16 @@ def test_names_may_be_given_as_one_word():
 
 def test_every_overlaid_field_exists_and_differs_from_the_default():
     config = default.get_config()
-    quirks = settings.flat(config.reference.to_dict())
+    quirks = dotted.flat(config.reference.to_dict())
     assert len(quirks) == 17
     for name, value in quirks.items():
-        assert settings.get(config, name) != value, name
+        assert dotted.get(config, name) != value, name
 
 
-@pytest.mark.parametrize("name", settings.CHECKS)
+@pytest.mark.parametrize("name", ranges.CHECKS)
 def test_a_number_out_of_range_is_named(name):
     config = default.get_config()
-    settings.put(config, name, type(settings.get(config, name))(-1))
+    dotted.put(config, name, type(dotted.get(config, name))(-1))
     with pytest.raises(UsageError, match=f"config.{name} must be .*got -1"):
         settings.resolve(config, {})
 
@@ -244,7 +244,7 @@ def test_a_number_out_of_range_is_named(name):
 )
 def test_other_wrong_values_are_named(name, value, words):
     config = default.get_config()
-    settings.put(config, name, value)
+    dotted.put(config, name, value)
     with pytest.raises(UsageError, match=words):
         settings.resolve(config, {})
 
@@ -263,7 +263,7 @@ def test_other_wrong_values_are_named(name, value, words):
 )
 def test_an_unknown_name_is_answered_with_the_known_ones(name, words):
     config = default.get_config()
-    settings.put(config, name, "nonesuch")
+    dotted.put(config, name, "nonesuch")
     with pytest.raises(UsageError, match=f"config.{name} must be one of .*{words}"):
         build.check_names(config)
 
@@ -283,6 +283,6 @@ def test_impossible_settings_are_told_before_anything_runs(name, value, words):
     config = default.get_config()
     config.backbone.name = "mlp"
     config.passes = 2
-    settings.put(config, name, value)
+    dotted.put(config, name, value)
     with pytest.raises(UsageError, match=words):
-        build.make_learning(config, shape=(32, 32, 3), mean=(0,) * 3, std=(1,) * 3)
+        learning.make_learning(config, shape=(32, 32, 3), mean=(0,) * 3, std=(1,) * 3)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from kill_config import get_config
 
-from ocssl_jax import encoders, evaluate, experiment, settings
+from ocssl_jax import dotted, encoders, evaluate, experiment, settings
 from ocssl_jax.errors import Interrupted, UsageError
 from ocssl_jax.evaluation import asked_for, name_of
 from ocssl_jax.probing import Encoder
@@ -40,7 +40,7 @@ def config_with(data_dir, **fields):
     config.probe.ratios = (0.5,)
     config.probe.linear.epochs = 3
     for name, value in fields.items():
-        settings.put(config, name.replace("__", "."), value)
+        dotted.put(config, name.replace("__", "."), value)
     return settings.resolve(config, {})
 
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from configs import default
-from ocssl_jax import settings
+from ocssl_jax import dotted, settings
 from ocssl_jax.build import check_names, make_stream
 from ocssl_jax.data.orders import torch_permutation
 from ocssl_jax.errors import UsageError
@@ -43,7 +43,7 @@ def config_with(root, **fields):
     config.stream.update({"image_size": 4, "kind": "domain", "tasks": 2})
     config.probe.names = ("ridge",)
     for name, value in fields.items():
-        settings.put(config, name.replace("__", "."), value)
+        dotted.put(config, name.replace("__", "."), value)
     config = settings.resolve(config, {})
     check_names(config)
     return config

@@ -16,9 +16,9 @@ from tiny import SHAPE, stream, tiny_config, tiny_learning
 from ocssl_jax import settings
 from ocssl_jax.backbones import make_backbone
 from ocssl_jax.backbones.resnet import ResNet
-from ocssl_jax.build import backbone_of
 from ocssl_jax.encoders import named
 from ocssl_jax.errors import UsageError
+from ocssl_jax.learning import backbone_of
 from ocssl_jax.pretrained import pretrained
 
 BLOCKS = {"resnet18": (2, 2, 2, 2), "resnet50": (3, 4, 6, 3)}

@@ -7,7 +7,7 @@ import pytest
 from kill_config import get_config
 from PIL import Image
 
-from ocssl_jax import data, scopes, settings
+from ocssl_jax import data, dotted, scopes, settings
 from ocssl_jax.accuracy import Record
 from ocssl_jax.build import build
 from ocssl_jax.errors import TrainingError, UsageError
@@ -328,7 +328,7 @@ def digits(tmp_path, **fields):
     config = get_config()
     config.stream.data_dir = str(tmp_path)
     for name, value in fields.items():
-        settings.put(config, name.replace("__", "."), value)
+        dotted.put(config, name.replace("__", "."), value)
     return settings.resolve(config, {})
 
 

@@ -11,7 +11,7 @@ import pytest
 from kill_config import get_config
 from safetensors.numpy import load_file
 
-from ocssl_jax import evaluate, experiment, settings, workdir
+from ocssl_jax import dotted, evaluate, experiment, settings, workdir
 from ocssl_jax.backbones import make_backbone
 from ocssl_jax.build import build
 from ocssl_jax.checkpoint import Checkpoints
@@ -30,7 +30,7 @@ def config_with(data_dir, **fields):
     config = get_config()
     config.stream.data_dir = str(data_dir)
     for name, value in fields.items():
-        settings.put(config, name.replace("__", "."), value)
+        dotted.put(config, name.replace("__", "."), value)
     return settings.resolve(config, {})
 
 

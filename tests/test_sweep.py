@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from jax.errors import JaxRuntimeError
 
-from ocssl_jax import settings, workdir
+from ocssl_jax import dotted, settings, workdir
 from ocssl_jax.commandline import configured
 from ocssl_jax.errors import TrainingError, UsageError
 from ocssl_jax.sweep import grid, search
@@ -179,7 +179,7 @@ def test_the_printed_command_gives_the_config_of_the_best_point(sweep, runs, tmp
     config, overrides = configured(arguments)
     kept = workdir.read_json(folder / "config.json", needs="config")
     again = settings.as_json(settings.resolve(config, overrides))
-    assert settings.differences(kept["config"], again) == []
+    assert dotted.differences(kept["config"], again) == []
     # A new folder: in the point's own it would only tell its results again.
     assert place == f"--workdir={tmp_path / 'sweep'}-{folder.name}"
 

@@ -9,9 +9,9 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from configs import default
-from ocssl_jax import settings
-from ocssl_jax.build import Learning, make_learning
+from ocssl_jax import dotted, settings
 from ocssl_jax.core import Stream, TrainState
+from ocssl_jax.learning import Learning, make_learning
 
 SHAPE = (8, 8, 1)
 BATCH = 4
@@ -36,7 +36,7 @@ def tiny_config(**fields: Any) -> ConfigDict:
     )
     overrides = {name.replace("__", "."): value for name, value in fields.items()}
     for name, value in overrides.items():
-        settings.put(config, name, value)
+        dotted.put(config, name, value)
     return settings.resolve(config, overrides)
 
 

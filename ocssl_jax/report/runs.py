@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
-from ocssl_jax import accuracy, metrics, scopes, settings, workdir
+from ocssl_jax import accuracy, dotted, metrics, scopes, workdir
 from ocssl_jax.accuracy import Record
 from ocssl_jax.errors import UsageError
 
 # Fields that part runs of one experiment: the rest of a config says what was tried.
-SHARED = (*settings.FREE, "seeds", "baselines")
+SHARED = (*dotted.FREE, "seeds", "baselines")
 CONTENTS = ("data", "probe_data")  # fields of config.json that tell images apart
 
 
@@ -32,12 +32,12 @@ class Found(NamedTuple):
 
     def get(self, field: str, default: Any = None) -> Any:
         """The config's field of that dotted name, if the run's version had it."""
-        return settings.flat(self.config).get(field, default)
+        return dotted.flat(self.config).get(field, default)
 
     @property
     def settled(self) -> dict[str, Any]:
         """What the run's results depend on, seeds apart."""
-        return settings.decisive(self._decided, SHARED)
+        return dotted.decisive(self._decided, SHARED)
 
     @property
     def _decided(self) -> dict[str, Any]:
@@ -45,7 +45,7 @@ class Found(NamedTuple):
 
     def key(self, *more: str) -> str:
         """One text for all runs with the same settings but for seeds and `more`."""
-        return settings.key(self._decided, (*SHARED, *more))
+        return dotted.key(self._decided, (*SHARED, *more))
 
     @property
     def probes(self) -> list[str]:
@@ -128,13 +128,13 @@ def find(folders: Iterable[Path]) -> list[Found]:
     ]
     known: dict[str, set[str]] = {}
     for run in found:
-        known.setdefault(settings.key(run.config, SHARED), set()).add(run.data)
+        known.setdefault(dotted.key(run.config, SHARED), set()).add(run.data)
     return [run._replace(data=_data(run, known)) for run in found]
 
 
 def _data(run: Found, known: Mapping[str, set[str]]) -> str:
     """Its data; if it does not say, those of the runs with its config if they agree."""
-    others = known[settings.key(run.config, SHARED)] - {""}
+    others = known[dotted.key(run.config, SHARED)] - {""}
     return next(iter(others)) if not run.data and len(others) == 1 else run.data
 
 

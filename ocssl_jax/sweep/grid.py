@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from ocssl_jax import labels, settings, workdir
+from ocssl_jax import dotted, labels, settings, workdir
 from ocssl_jax.commandline import configured
 from ocssl_jax.errors import UsageError
 
@@ -54,18 +54,18 @@ def free(config: Mapping[str, Any]) -> tuple[str, ...]:
 
     Where pictures lie does, if nothing else says which they are.
     """
-    fields = settings.flat(config)
+    fields = dotted.flat(config)
     deciding = {
         f"{group}.data_dir"
         for group in ("stream", "probe")
         if fields.get(f"{group}.dataset") in PICTURES
     }
-    return tuple(field for field in settings.FREE if field not in deciding)
+    return tuple(field for field in dotted.FREE if field not in deciding)
 
 
 def key(config: Mapping[str, Any]) -> str:
     """One text for all configs, as JSON holds them, that are the same point."""
-    return settings.key(config, free(config))
+    return dotted.key(config, free(config))
 
 
 def parse(flags: Sequence[str]) -> Grid:
@@ -143,7 +143,7 @@ def _point(source: str, fixed: Sequence[str], values: Mapping[str, str]) -> Poin
     arguments = (f"--config={source}", *fixed, *flags)
     config, overrides = configured(arguments)
     config = settings.resolve(config, overrides)
-    parsed = {field: settings.get(config, field) for field in values}
+    parsed = {field: dotted.get(config, field) for field in values}
     for field, value in parsed.items():
         if isinstance(value, ConfigDict):
             raise UsageError(f"--grid {field} is a group of fields; name one of them")
@@ -215,7 +215,7 @@ def _stranger(folder: Path, config: Mapping[str, Any], found: Sequence[Point]) -
     """Why the run in `folder` is none of the grid: its difference from the nearest."""
     changed = min(
         (
-            settings.differences(config, settings.as_json(p.config), free(config))
+            dotted.differences(config, settings.as_json(p.config), free(config))
             for p in found
         ),
         key=len,

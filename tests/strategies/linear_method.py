@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ocssl_jax import build
+from ocssl_jax import learning
 from ocssl_jax.core import Batch, Features, Method, Outputs
 from ocssl_jax.losses import nt_xent
 from ocssl_jax.methods import METHODS
@@ -58,4 +58,4 @@ def noisy(*args: Any, views: int, **settings: Any):
 def install(monkeypatch):
     """Put both where configs find them."""
     monkeypatch.setitem(METHODS, "linear", linear)
-    monkeypatch.setattr(build, "make_augment", noisy)
+    monkeypatch.setattr(learning, "make_augment", noisy)

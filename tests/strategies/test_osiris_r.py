@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from tiny import BATCH, bits, stream, tiny_config, tiny_learning
 
-from ocssl_jax.build import optimizer_of
 from ocssl_jax.core import Batch, Features, Learner, Outputs
 from ocssl_jax.errors import UsageError
 from ocssl_jax.heads import Projector
+from ocssl_jax.learning import optimizer_of
 from ocssl_jax.losses import masked_mean, nt_xent
 from ocssl_jax.methods import METHODS
 from ocssl_jax.methods.simclr import simclr
