@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from devices import xla_flags
 from kill_config import get_config
 
 from ocssl_jax import experiment, settings
@@ -51,7 +52,7 @@ def start(place, workdir, *more, devices=1):
         env={
             **os.environ,
             "PYTHONPATH": str(ROOT),
-            "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+            "XLA_FLAGS": xla_flags(devices),
         },
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

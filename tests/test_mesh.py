@@ -10,12 +10,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from devices import xla_flags
 
 from ocssl_jax.errors import UsageError
 from ocssl_jax.mesh import make_mesh, over_data
 
 TESTS = Path(__file__).parent
-EIGHT = "--xla_force_host_platform_device_count=8"
 ROWS = [
     # Batch statistics, similarities, cross-correlations, and the centroids' memory.
     ("climb", "simclr", "mlp"),
@@ -28,7 +28,7 @@ ROWS = [
 def test_eight_devices_learn_what_one_learns(row):
     done = subprocess.run(
         [sys.executable, TESTS / "mesh_program.py", *row],
-        env={**os.environ, "XLA_FLAGS": EIGHT, "PYTHONPATH": str(TESTS.parent)},
+        env={**os.environ, "XLA_FLAGS": xla_flags(8), "PYTHONPATH": str(TESTS.parent)},
         capture_output=True,
         text=True,
         timeout=270,

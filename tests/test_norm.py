@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from devices import xla_flags
 from flax import linen as nn
 
 from ocssl_jax.backbones.norm import EPSILON, MOMENTUM, BatchNorm, visible
@@ -208,7 +209,7 @@ jax.tree.map(close, jax.jit(run)(*parts), run(x, mask))
 def test_statistics_are_global_when_the_batch_is_sharded():
     """On two devices, which only a fresh process can have."""
     flags = {
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+        "XLA_FLAGS": xla_flags(2),
         "JAX_PLATFORMS": "cpu",
     }
     done = subprocess.run(
