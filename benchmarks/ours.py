@@ -14,6 +14,7 @@ import numpy as np
 
 from benchmarks import cases, learners, memories, start
 from benchmarks.workers import Side
+from ocssl_jax.compiling import jit
 from ocssl_jax.memory import plain
 from ocssl_jax.memory.centroids_consolidate import consolidate
 from ocssl_jax.memory.centroids_state import Settings
@@ -43,7 +44,7 @@ def stream_batch(fields: Mapping[str, Any], path: Path) -> Side:
     subject = learners.subject(cases.config_of(dict(fields)))
     state = learners.started(subject)
     start.save(path, start.arrays(state))
-    step = jax.jit(subject.learning.step, donate_argnums=0)
+    step = jit(subject.learning.step, donate_argnums=0)
     batches = itertools.cycle(jax.device_get(learners.arrivals(subject, 8)))
 
     def call() -> Any:

@@ -23,6 +23,7 @@ from benchmarks.learners import Subject, arrivals, started, subject
 from benchmarks.memories import copied
 from benchmarks.tables import Row
 from benchmarks.timing import Clock, interleaved, timed
+from ocssl_jax.compiling import jit
 from ocssl_jax.core import TrainState
 from ocssl_jax.strategies import STRATEGIES
 
@@ -41,7 +42,7 @@ def made(name: str, network: str, *, small: bool) -> Subject:
 
 def whole(found: Subject, state: TrainState) -> Clock:
     """A clock of the jitted step from a copy of `state` on."""
-    step = jax.jit(found.learning.step, donate_argnums=0)
+    step = jit(found.learning.step, donate_argnums=0)
     state, batches = copied(state), cycle(found)
 
     def call() -> Any:
@@ -89,7 +90,7 @@ def rows(args: Any, names: tuple[str, ...]) -> list[Row]:
 
 def check(name: str, found: Subject) -> None:
     """Raise unless the parts come to the step's losses, over three stream batches."""
-    step, cuts = jax.jit(found.learning.step), parts.cut(found)
+    step, cuts = jit(found.learning.step), parts.cut(found)
     one = started(found)
     other = copied(one)
     for batch in arrivals(found, 3):

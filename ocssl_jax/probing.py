@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 
 from ocssl_jax.accuracy import Record, hold, task_accuracy, to_records
 from ocssl_jax.build import Experiment
+from ocssl_jax.compiling import jit
 from ocssl_jax.core import Key, Variables
 from ocssl_jax.errors import TrainingError
 from ocssl_jax.probes import Fit, Predict, subset
@@ -140,7 +141,7 @@ class Encoder:
     def __init__(self, experiment: Experiment, *, batch_size: int):
         """Compile nothing yet; the first call does."""
         self._batch_size = batch_size
-        self._encode = jax.jit(experiment.learning.encode)
+        self._encode = jit(experiment.learning.encode)
 
     def __call__(self, variables: Variables, images: Rows | np.ndarray) -> np.ndarray:
         """Features [m f] float32 of uint8 `images` [m h w c], m at least 1."""

@@ -19,6 +19,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
+from ocssl_jax.compiling import jit
 from ocssl_jax.core import Array, Stream, TrainState
 from ocssl_jax.mesh import SEED, everywhere, over_seeds, place
 from ocssl_jax.step import Init, Metrics, Step
@@ -41,7 +42,7 @@ def at(tree: Any, *index: int) -> Any:
 
 def in_turn(init: Init, step: Step) -> Carrier:
     """One seed after the other, one stream batch after the other."""
-    init, step = jax.jit(init), jax.jit(step, donate_argnums=0)
+    init, step = jit(init), jit(step, donate_argnums=0)
 
     def start(seeds: Sequence[int], feed: Stream) -> list[TrainState]:
         pairs = enumerate(seeds)
@@ -96,7 +97,7 @@ def on_mesh(init: Init, step: Step, mesh: Mesh, *, vmap: bool) -> Carrier:
 
     manual = partial(jax.shard_map, mesh=mesh, axis_names={SEED}, check_vma=False)
     own, timed = P(SEED), P(None, SEED)
-    learn = jax.jit(
+    learn = jit(
         manual(chunk, in_specs=(own, timed, P()), out_specs=(own, timed)),
         donate_argnums=0,
         out_shardings=(sharded, shared),
@@ -106,7 +107,7 @@ def on_mesh(init: Init, step: Step, mesh: Mesh, *, vmap: bool) -> Carrier:
         data, stream = pair
         return init(jax.random.wrap_key_data(data), stream)
 
-    begin = jax.jit(
+    begin = jit(
         manual(partial(jax.lax.map, one), in_specs=own, out_specs=own),
         out_shardings=sharded,
     )

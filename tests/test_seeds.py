@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 import pytest
+from linear_method import install
 from tiny import BATCH, SHAPE, bits, tiny_learning
 
 from ocssl_jax import seeds
@@ -14,7 +15,7 @@ SEEDS, LENGTH, BATCHES = (3, 4), 4, 6
 
 def feed(first, stop):
     """Batches first..stop of both seeds, filled up with the last to LENGTH."""
-    rng = np.random.default_rng(2)  # in one of seed 0 rounding decides a ReLU
+    rng = np.random.default_rng(0)
     shape = (BATCHES, len(SEEDS), BATCH)
     image = rng.integers(0, 256, (*shape, *SHAPE), np.uint8)
     mask = np.ones(shape, bool)
@@ -51,8 +52,13 @@ def assert_same(ours, theirs, exact=False):
 @pytest.mark.parametrize(
     "strategy", ["none", pytest.param("climb", marks=pytest.mark.slow)]
 )
-def test_one_program_equals_one_after_the_other(strategy):
-    learning = tiny_learning(strategy__name=strategy)
+def test_one_program_equals_one_after_the_other(strategy, monkeypatch):
+    install(monkeypatch)  # without a ReLU, which rounding may switch
+    learning = tiny_learning(
+        method__name="linear",
+        strategy__name=strategy,
+        strategy__climb__use_aligner=False,
+    )
     mesh = make_mesh(jax.devices()[:1], seeds=2, seed=0, data=0)
     alone = carried(seeds.in_turn(learning.init, learning.step))
     for vmap in (True, False):
