@@ -63,7 +63,7 @@ def clock(
 
     def call() -> Any:
         nonlocal states
-        states, metrics = carrier.learn(states, feed, chunk)
+        states, metrics = carrier.learn(states, feed, chunk, [True] * count)
         return states, metrics
 
     whole = timed(call)

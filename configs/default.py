@@ -17,6 +17,9 @@ def get_config() -> ConfigDict:
     config.precision = "float32"  # float32 | bfloat16: of the network's computation
     config.baselines = ()  # run beside it: 'random' (untrained), names of strategies
     config.chunk = 0  # stream batches between host syncs; 0: 1 on a CPU, 50 elsewhere
+    # Name the first operation that gives a NaN or an infinity, should one break a seed:
+    # slower, each stream batch alone. May be switched on to resume a run that broke.
+    config.debug = False
     # Devices along the two axes of the mesh, which must use all there are; 0 chooses.
     config.mesh = ConfigDict({"seed": 0, "data": 0})  # share seeds; rows of a batch
     config.stream = stream()

@@ -68,6 +68,12 @@ def to_records(
     ]
 
 
+def of_seeds(records: Iterable[Record], seeds: Iterable[int]) -> list[Record]:
+    """The records of `seeds`; those of a seed that has stopped end amid the stream."""
+    wanted = set(seeds)
+    return [record for record in records if record.seed in wanted]
+
+
 def hold(records: Iterable[Record], *, experiences: int) -> list[Record]:
     """The records of an unchanging encoder, as if probed after every experience.
 

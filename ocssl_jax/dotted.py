@@ -9,7 +9,10 @@ from ml_collections import ConfigDict
 from ocssl_jax.errors import UsageError
 
 # Fields that do not decide a run's results: they may change when it resumes.
-FREE = ("checkpoint", "log", "chunk", "mesh", "stream.data_dir", "probe.data_dir")
+FREE = (
+    *("checkpoint", "log", "chunk", "mesh", "debug"),
+    *("stream.data_dir", "probe.data_dir"),
+)
 
 
 def get(config: ConfigDict, name: str) -> Any:

@@ -4,7 +4,7 @@ Unless `checkpoint.encoders` is False a run keeps those of every experience, in
 `encoders/after_<experience>/seed_<seed>.safetensors`, to be probed at any later time.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,30 @@ import jax
 import numpy as np
 from safetensors import numpy as safetensors
 
-from ocssl_jax.core import Variables
+from ocssl_jax.core import Method, TrainState, Variables
 from ocssl_jax.errors import UsageError
 from ocssl_jax.workdir import write_bytes
 
 FOLDER, FINAL = "encoders", "encoder"  # of every experience; of the finished run
 COLLECTIONS = ("params", "batch_stats")
+
+
+def of(
+    states: Mapping[int, TrainState], method: Method
+) -> Iterator[tuple[int, Variables]]:
+    """Each seed and its encoder, the one that is probed, on the host."""
+    for seed, state in states.items():
+        yield seed, jax.device_get(method.encoder(state.params["method"], state.model))
+
+
+def keep(
+    folder: Path, found: Iterable[tuple[int, Variables]], *, missing_only: bool
+) -> None:
+    """Write each seed's encoder; one that is there may be of an older attempt."""
+    for seed, variables in found:
+        path = file(folder, seed)
+        if not (missing_only and path.exists()):
+            save(path, variables)
 
 
 def named(tree: Mapping[str, Any], prefix: str) -> dict[str, np.ndarray]:

@@ -38,6 +38,7 @@ def evaluate(folder: Path, asked: Mapping[str, Any]) -> str:
       TrainingError: if an encoder is not finite.
     """
     config = asked_for(workdir.config_of(folder), asked)
+    config.seeds = finished(folder, config.seeds)
     experiment = build(config, fresh=False)
     run = workdir.read_json(folder / "config.json", needs="config")
     workdir.check_data(folder, {"data": run.get("data")}, experiment.contents)
@@ -68,6 +69,14 @@ def evaluate(folder: Path, asked: Mapping[str, Any]) -> str:
         text = json.dumps(summary, indent=1)
         workdir.write(place / "summary.json", text + "\n")
     return results(summary, place)
+
+
+def finished(folder: Path, seeds: tuple[int, ...]) -> tuple[int, ...]:
+    """The seeds that got to the end of a finished run; all of one under way."""
+    path = folder / "summary.json"
+    if not path.exists():
+        return seeds
+    return tuple(workdir.read_json(path, needs="seeds")["seeds"])
 
 
 def take(path: Path, contents: Mapping[str, str]) -> None:

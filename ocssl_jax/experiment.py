@@ -104,6 +104,8 @@ def finish(
 
     def close() -> None:
         export.export(folder / "encoder", experiment, config, states)
+        if "random" in baselines:  # beside seeds that have stopped it means nothing
+            baselines["random"] = accuracy.of_seeds(baselines["random"], states)
         summary = summarised(learner, baselines, time)
         report(learner, states, summary, baselines)
         # Last, since it says that everything else is there.
@@ -118,10 +120,11 @@ def random_encoder(learner: Run, folder: Path) -> Records:
     if hosts.decided(path.exists):
         return accuracy.read(path, tasks=learner.tasks)
     initial = learner.seeds.split(learner.initial())
+    states = dict(zip(learner.config.seeds, initial, strict=True))
 
     def close() -> Records:
         assert learner.judge is not None
-        encoders, after = learner.encoders(initial), learner.probed_after()
+        encoders, after = learner.encoders(states), learner.probed_after()
         records = learner.judge.judge_constant(encoders, after)
         accuracy.write(path, records)
         return records
@@ -136,27 +139,28 @@ def beside(learner: Run, name: str, stop: Stop) -> Records:
     run(other, place, {"strategy.name": name}, stop)
     if not other.probe.names:
         return []
-    return accuracy.read(place / "accuracy.csv", tasks=learner.tasks)
+    seeds = workdir.read_json(place / "summary.json", needs="seeds")["seeds"]
+    rows = accuracy.read(place / "accuracy.csv", tasks=learner.tasks)
+    return accuracy.of_seeds(rows, seeds)
 
 
 def report(
     learner: Run,
-    states: Sequence[TrainState],
+    states: Mapping[int, TrainState],
     summary: Mapping[str, Any],
     baselines: Mapping[str, Records],
 ) -> None:
-    """Write `report/`, with the memory of the first seed."""
+    """Write `report/`, with the memory of the first seed that got to the end."""
     dataset, folder = learner.experiment.dataset, learner.folder
+    first = next(iter(states.values()))
     assert learner.judge is not None
     write_report(
         folder / "report",
         summary=summary,
-        accuracy=learner.judge.records,
+        accuracy=accuracy.of_seeds(learner.judge.records, states),
         history=writers.read(folder / "metrics.jsonl"),
         baselines_accuracy=baselines,
-        sheet=sheet_of(
-            states[0].strategy, dataset, learner.config.strategy.memory_size
-        ),
+        sheet=sheet_of(first.strategy, dataset, learner.config.strategy.memory_size),
         config=workdir.read_json(folder / "config.json", needs="config"),
     )
 
@@ -185,8 +189,11 @@ def report_again(folder: Path, summary: Mapping[str, Any]) -> None:
     """Write `report/` from the other files, which say nothing of the memory."""
 
     def known(place: Path) -> Records:
-        path = place / "accuracy.csv"
-        return accuracy.read(path) if path.exists() else []
+        path, own = place / "accuracy.csv", place / "summary.json"
+        about = workdir.read_json(own, needs="seeds") if own.exists() else summary
+        return accuracy.of_seeds(
+            accuracy.read(path) if path.exists() else [], about["seeds"]
+        )
 
     beside = {name: known(folder / "baselines" / name) for name in summary["baselines"]}
     write_report(

@@ -1,7 +1,7 @@
 """The final encoder as files: safetensors, and a JSON that says how to rebuild it."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from ml_collections import ConfigDict
@@ -16,15 +16,15 @@ def export(
     folder: Path,
     experiment: Experiment,
     config: ConfigDict,
-    states: Sequence[TrainState],
+    states: Mapping[int, TrainState],
 ) -> None:
-    """Write `seed_<s>.safetensors` for each seed and one `encoder.json`.
+    """Write `seed_<s>.safetensors` for each seed in `states` and one `encoder.json`.
 
     Tensors are named `params.*` and `batch_stats.*` as Flax names them, float32. The
     JSON holds what `make_backbone` needs and the pixels' mean and std.
     """
     encoder = experiment.learning.method.encoder
-    for seed, state in zip(config.seeds, states, strict=True):
+    for seed, state in states.items():
         variables = encoder(state.params["method"], state.model)
         encoders.save(encoders.file(folder, seed), variables)
     dataset = experiment.dataset
@@ -43,6 +43,6 @@ def export(
         "method": config.method.name,
         "strategy": config.strategy.name,
         "dataset": dataset.name,
-        "seeds": list(config.seeds),
+        "seeds": list(states),
     }
     write(folder / "encoder.json", json.dumps(about, indent=1) + "\n")

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 from ocssl_jax import accuracy, scopes
 from ocssl_jax.build import Experiment
 from ocssl_jax.core import Variables
-from ocssl_jax.errors import UsageError
+from ocssl_jax.errors import TrainingError, UsageError
 from ocssl_jax.probing import Accuracies, Encoder, judge, judge_constant, probing
 
 LOST = "bring the file back, or start over in another --workdir"
@@ -28,6 +28,7 @@ class Judge:
           folder: where `accuracy.csv` and `validation.csv` lie.
         """
         self.probes, self.every = experiment.probes, config.probe.every
+        self.last = int(experiment.schedules[0].experience[-1])
         self.images = probing(experiment, config) if config.probe.names else None
         self.ways = scopes.variants(config.probe, iid=config.stream.kind == "iid")
         self.encode = Encoder(experiment, batch_size=config.probe.batch_size)
@@ -35,13 +36,12 @@ class Judge:
         self.records: list[accuracy.Record] = []
         self.validation: list[accuracy.Record] = []
 
-    def resume(self, passed: Iterable[int], reached: Iterable[int], last: int) -> None:
+    def resume(self, passed: Iterable[int], reached: Iterable[int]) -> None:
         """Read what has been judged.
 
         Args:
           passed: experiences that lie behind the run.
           reached: these, and the one whose end the run stands at, if it does.
-          last: experience of the stream.
 
         Raises:
           UsageError: if rows are missing that cannot be measured again.
@@ -51,7 +51,7 @@ class Judge:
         lacking = {row.after_experience for row in self._unmatched(rows, held)}
         for experience in passed:
             for path, known in (self.path, found), (self.val_path, found - lacking):
-                if self.wants(experience, last) and experience not in known:
+                if self.wants(experience) and experience not in known:
                     raise UsageError(
                         f"{path} lacks experience {experience}, which this run has "
                         f"passed: {LOST}"
@@ -74,11 +74,11 @@ class Judge:
         known = {row[:-1] for row in held}
         return [row for row in rows if sizes[row.task] and row[:-1] not in known]
 
-    def wants(self, experience: int, last: int) -> bool:
-        """Whether a run that ends with experience `last` is judged after this one."""
+    def wants(self, experience: int) -> bool:
+        """Whether a run is judged after this experience."""
         if self.images is None or not self._testable(experience):
             return False
-        return experience == last or (experience + 1) % self.every == 0
+        return experience == self.last or (experience + 1) % self.every == 0
 
     def _testable(self, experience: int) -> bool:
         """Whether some way to judge has test images after this experience."""
@@ -91,16 +91,31 @@ class Judge:
             for task in group
         )
 
-    def has_judged(self, experience: int) -> bool:
-        """Whether the accuracies after this experience are known."""
-        return any(row.after_experience == experience for row in self.records)
+    def lacks(self, experience: int, seed: int | None = None) -> bool:
+        """Whether accuracies are due that are not known, those of a seed or all."""
+        known = any(
+            row.after_experience == experience and seed in (None, row.seed)
+            for row in self.records
+        )
+        return self.wants(experience) and not known
 
     def judge(self, encoders: Encoders, experience: int) -> None:
-        """Judge the encoders and write both files."""
+        """Judge the encoders and write both files; nothing of one that is not finite.
+
+        Raises:
+          TrainingError: if none is finite.
+        """
+        errors = []
         for seed, variables in encoders:
-            found = self._accuracies(seed, variables, experience)
+            try:
+                found = self._accuracies(seed, variables, experience)
+            except TrainingError as error:
+                errors.append(error)
+                continue
             self.records += found.test
             self.validation += found.val
+        if errors and self.lacks(experience):
+            raise errors[0]
         if self.validation:
             accuracy.write(self.val_path, self.validation)
         # Last: an experience counts as judged once its rows are in this file.

@@ -56,7 +56,7 @@ class Progress:
 
     def moved(self, run: "Run", per_seed: Any, rate: float) -> None:
         """Say how far the stream has come."""
-        loss = float(np.mean([m["loss"] for m in per_seed]))
+        loss = float(np.mean([m["loss"] for m in per_seed if m]))
         self._bar.set_postfix_str(f"loss {loss:.3f}", refresh=False)
         self._bar.update(run.samples(run.step) * self._seeds - self._bar.n)
         now = time.monotonic()

@@ -7,6 +7,10 @@ Two carriers with the same functions on an opaque `states`:
   vmapped, or gone through one after the other within the program: with weights of their
   own, vmapped convolutions become grouped ones, which few platforms run well.
 * `in_turn`: a plain loop that calls the jitted step, the right form on one CPU device.
+
+A seed that does not go on, since something of it is not finite, is left as it is by the
+second; the first carries it along, to no effect on the others, for a branch in the
+program would cost them all. Whatever is said of it afterwards means nothing.
 """
 
 from collections.abc import Callable, Sequence
@@ -29,7 +33,8 @@ class Carrier(NamedTuple):
     """How the seeds of a run are carried. A feed is a Stream of arrays [t s ...]."""
 
     init: Callable[[Sequence[int], Stream], Any]  # seeds, feed -> states
-    learn: Callable[[Any, Stream, int], tuple[Any, Any]]  # states, feed, batches
+    # states, feed, batches, which seeds go on -> states, metrics
+    learn: Callable[[Any, Stream, int, Sequence[bool]], tuple[Any, Any]]
     metrics: Callable[[Any, int], list[list[Metrics]]]  # on the host, [batch][seed]
     split: Callable[[Any], list[TrainState]]
     join: Callable[[list[TrainState]], Any]  # inverse of split
@@ -49,11 +54,14 @@ def in_turn(init: Init, step: Step) -> Carrier:
         return [init(jax.random.key(seed), at(feed, 0, s)) for s, seed in pairs]
 
     def learn(
-        states: list[TrainState], feed: Stream, batches: int
+        states: list[TrainState], feed: Stream, batches: int, going: Sequence[bool]
     ) -> tuple[list[TrainState], list[list[Metrics]]]:
-        seen = []
+        seen: list[list[Metrics]] = []
         for t in range(batches):
-            pairs = [step(state, at(feed, t, s)) for s, state in enumerate(states)]
+            pairs = [
+                step(state, at(feed, t, s)) if going[s] else (state, {})
+                for s, state in enumerate(states)
+            ]
             states = [state for state, _ in pairs]
             seen.append([metrics for _, metrics in pairs])
         return states, seen
@@ -116,7 +124,10 @@ def on_mesh(init: Init, step: Step, mesh: Mesh, *, vmap: bool) -> Carrier:
         keys = [np.asarray(jax.random.key_data(jax.random.key(s))) for s in seeds]
         return begin(place((np.stack(keys), at(feed, 0)), sharded))
 
-    def placed(states: TrainState, feed: Stream, batches: int) -> Any:
+    def placed(
+        states: TrainState, feed: Stream, batches: int, going: Sequence[bool]
+    ) -> Any:
+        del going  # all are carried along
         count = place(np.int32(batches), shared)
         return learn(states, place(feed, over_seeds(mesh, 1)), count)
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ocssl_jax import accuracy, metrics, scopes
+from ocssl_jax import accuracy, faults, metrics, scopes
 from ocssl_jax.report.table import NAMES, table
 from ocssl_jax.train import Run
 
@@ -14,17 +14,24 @@ Records = Sequence[accuracy.Record]
 def summarised(
     learner: Run, baselines: Mapping[str, Records], time: Mapping[str, float]
 ) -> dict[str, Any]:
-    """The content of `summary.json`; accuracies in percent."""
+    """The content of `summary.json`; accuracies in percent.
+
+    `seeds` are those that got to the end, and the order of all values `per_seed`.
+    """
     assert learner.judge is not None
     config, judge, images = learner.config, learner.judge, learner.judge.images
-    learnt = learner.samples(learner.step) * len(config.seeds)
+    stopped, going = learner.standing.stopped, learner.standing.going
+    learnt = learner.samples(learner.step) * len(going)
+    learnt += sum(learner.samples(fault.step) for fault in stopped.values())
+    records = accuracy.of_seeds(judge.records, going)
     seconds = max(time["train_s"], 1e-9)
     summary: dict[str, Any] = {
         "strategy": config.strategy.name,
         "method": config.method.name,
         "dataset": config.stream.dataset,
         "backbone": config.backbone.name,
-        "seeds": list(config.seeds),
+        "seeds": going,
+        "stopped": learner.standing.as_json(),
         "fidelity": config.fidelity,
         "metrics": {},
         "validation": {},
@@ -39,10 +46,11 @@ def summarised(
         "samples_seen": learner.samples(learner.step),
         "skipped_files": len(learner.experiment.dataset.skipped),
     }
-    if images is not None and judge.records:
+    if images is not None and records:
         sizes, first = images.sizes, scopes.leading(judge.ways)
-        summary |= scopes.judged(judge.records, judge.ways, sizes)
-        summary["validation"] = validation(judge.validation, images.val_sizes)
+        summary |= scopes.judged(records, judge.ways, sizes)
+        held = accuracy.of_seeds(judge.validation, going)
+        summary["validation"] = validation(held, images.val_sizes)
         summary["baselines"] = {
             name: scopes.metrics_of(records, first, sizes)
             for name, records in baselines.items()
@@ -75,4 +83,5 @@ def results(summary: Mapping[str, Any], folder: Path) -> str:
             table(rows),
             *lines,
         ]
+    lines += faults.told(summary)
     return "\n".join(lines)

@@ -9,8 +9,9 @@ by all of them, what is written or judged by the first.
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +25,15 @@ from ocssl_jax.build import Experiment
 from ocssl_jax.checkpoint import Checkpoints
 from ocssl_jax.clock import Clock
 from ocssl_jax.core import Stream, TrainState, Variables
-from ocssl_jax.errors import StorageError, TrainingError
+from ocssl_jax.debug import Debug
+from ocssl_jax.errors import StorageError
+from ocssl_jax.faults import Fault, Standing
 from ocssl_jax.feed import feed
 from ocssl_jax.judging import Judge
 from ocssl_jax.mesh import make_mesh
 from ocssl_jax.progress import Progress
 from ocssl_jax.stop import Stop
-from ocssl_jax.writers import History
+from ocssl_jax.writers import History, record
 
 CHUNK = 50  # stream batches between host syncs on an accelerator
 
@@ -42,6 +45,8 @@ class Run:
         """Start afresh, or from the newest checkpoint in `folder`."""
         self.experiment, self.config, self.folder = experiment, config, folder
         self.chunk = config.chunk or (1 if jax.default_backend() == "cpu" else CHUNK)
+        self.debug = Debug(experiment.learning.step) if config.debug else None
+        self.chunk = 1 if self.debug else self.chunk
         mesh = make_mesh(jax.devices(), seeds=len(config.seeds), **config.mesh)
         self.seeds = seeds.carrier(
             experiment.learning.init,
@@ -49,7 +54,7 @@ class Run:
             mesh,
             vmap=config.backbone.name in DENSE,
         )
-        self.clock = Clock()
+        self.clock, self.standing = Clock(), Standing(config.seeds)
         self._fed: dict[int, Stream] = {}  # read ahead, by first step
         self.step, self.trained = 0, 0  # stream batches; augmented images, all seeds
         which = experiment.schedules[0].experience
@@ -78,9 +83,10 @@ class Run:
         like = self.seeds.split(self.states)
         states, progress = self.checkpoints.restore(like)
         self.states = self.seeds.join(states)
-        self.step = int(states[0].step)
+        self.step = self.checkpoints.latest() or 0
         self.clock.add(progress.get("time", {}))
         self.trained = progress.get("trained", 0)
+        self.standing.restore(progress.get("stopped", {}))
 
     def _open_files(self) -> None:
         if not self.step and (self.folder / "metrics.jsonl").exists():
@@ -89,7 +95,6 @@ class Run:
         self.judge.resume(
             [e for end, e in self.ends.items() if end < self.step],
             [e for end, e in self.ends.items() if end <= self.step],
-            max(self.ends.values()),
         )
         board = self.config.log.tensorboard
         self.history = History(self.folder, step=self.step, tensorboard=board)
@@ -100,12 +105,12 @@ class Run:
         steps = range(first, stop)
         return feed(e.dataset, e.schedules, steps, length=self.chunk)
 
-    def learn(self, stop: Stop) -> list[TrainState]:
-        """Go through the stream to its end; the final state of each seed.
+    def learn(self, stop: Stop) -> dict[int, TrainState]:
+        """Go through the stream; the final state of each seed that got to its end.
 
         Raises:
           Interrupted: after a SIGTERM or SIGINT, everything saved.
-          TrainingError: if a loss is not finite; the last checkpoint is a good one.
+          TrainingError: if no seed is finite any more; the last checkpoint is good.
         """
         name = self.config.strategy.name
         with Progress(self, name) as progress:
@@ -128,14 +133,26 @@ class Run:
                 if self.history:
                     self.history.close()
         self.checkpoints.close()
-        return self.seeds.split(self.states)
+        return self._going()
+
+    def _going(self) -> dict[int, TrainState]:
+        """The states of the seeds that go on."""
+        pairs = zip(self.config.seeds, self.seeds.split(self.states), strict=True)
+        return {seed: state for seed, state in pairs if self.standing.goes(seed)}
+
+    def _logged(self, step: int) -> bool:
+        return step % self.config.log.every == 0 or step == self.total
 
     def _save_due(self) -> bool:
         return self.step % self.config.checkpoint.every == 0 or self.step in self.ends
 
     def _save(self) -> None:
         states = self.seeds.split(self.states)
-        progress = {"time": self.clock.read(), "trained": self.trained}
+        progress = {
+            "time": self.clock.read(),
+            "trained": self.trained,
+            "stopped": self.standing.as_json(),
+        }
         self.checkpoints.save(self.step, states, progress)
 
     def _next_stop(self, step: int) -> int:
@@ -150,57 +167,44 @@ class Run:
         stop = self._next_stop(first)
         with self.clock.part("train_s"):
             arrived = self._fed.pop(first, None) or self.feed(first, stop)
-            self.states, seen = self.seeds.learn(self.states, arrived, stop - first)
+            if self.debug:
+                self.debug.keep(self.seeds.split(self.states), arrived)
+            self.states, seen = self.seeds.learn(
+                self.states, arrived, stop - first, self.standing.mask
+            )
             if stop < self.total:  # read ahead while the device is busy
                 self._fed[stop] = self.feed(stop, self._next_stop(stop))
             seen = self.seeds.metrics(seen, stop - first)
         self.step = stop
         seconds = time.monotonic() - began
-        self._check_finite(first, seen)
-        rows = sum(int(m["rows"]) for per_seed in seen for m in per_seed)
+        found = self.standing.find(first, seen)
+        if self.debug:
+            found = self.debug.explained(found, self.config.seeds)
+        self._stop_seeds(found, progress)
+        seen = self.standing.shown(first, seen)
+        rows = sum(int(m["rows"]) for per_seed in seen for m in per_seed if m)
         views = self.experiment.learning.method.views
         self.trained += rows * views * self.config.passes
         images = self.samples(stop) - self.samples(first)
-        rate = images * len(self.config.seeds) / max(seconds, 1e-9)
-        self._log(first, seen, rate)
+        rate = images * len(self.standing.going) / max(seconds, 1e-9)
+        for step, metrics in enumerate(seen, first + 1):
+            if self.history and self._logged(step):
+                line = record(step, self.samples(step), self.experience(step), metrics)
+                self.history.append(line, images_per_s=rate)
         progress.moved(self, seen[-1], rate)
 
-    def _log(self, first: int, seen: Sequence[Sequence[Any]], rate: float) -> None:
-        if self.history is None:
-            return
-        for step, metrics in enumerate(seen, first + 1):
-            if step % self.config.log.every == 0 or step == self.total:
-                self.history.append(self._line(step, metrics, rate))
+    def _stop_seeds(self, found: Mapping[int, Fault], progress: Progress) -> None:
+        """End the part of seeds in this run; all of it if no seed is left."""
+        for line in self.standing.stop(found, latest=self.checkpoints.latest()):
+            progress.say(f"{self.config.strategy.name}: {line}")
 
     def samples(self, step: int) -> int:
         """Stream images that one seed has met by `step`."""
         return int(self.met[step])
 
-    def _check_finite(self, first: int, seen: Sequence[Sequence[Any]]) -> None:
-        for step, per_seed in enumerate(seen, first + 1):
-            for seed, metrics in zip(self.config.seeds, per_seed, strict=True):
-                for name in ("loss", "gradient_norm", "parameter_norm"):
-                    if not np.isfinite(metrics[name]):
-                        raise TrainingError(
-                            f"{name} is {metrics[name]} at stream batch {step}, seed "
-                            f"{seed}; the last good checkpoint is "
-                            f"{self.checkpoints.latest() or 'none'}. A smaller "
-                            f"optimizer.learning_rate often helps."
-                        )
-
-    def _line(
-        self, step: int, per_seed: Sequence[dict[str, Any]], rate: float
-    ) -> dict[str, Any]:
-        """A record of `metrics.jsonl`: means over seeds, then every seed's value."""
-        values = {k: [float(m[k]) for m in per_seed] for k in per_seed[0]}
-        return {
-            "step": step,
-            "samples_seen": self.samples(step),
-            "experience": int(self.experiment.schedules[0].experience[step - 1]),
-            **{name: float(np.mean(v)) for name, v in values.items()},
-            "per_seed": values,
-            "images_per_s": round(rate, 2),
-        }
+    def experience(self, step: int) -> int:
+        """The experience that stream batch `step`, from 1, is of."""
+        return int(self.experiment.schedules[0].experience[step - 1])
 
     def _end_experience(self, progress: Progress, *, resumed: bool = False) -> None:
         """Keep and probe the encoders, if an experience ends here.
@@ -210,39 +214,35 @@ class Run:
         experience = self.ends.get(self.step)
         if experience is None:
             return
-        states = self.seeds.split(self.states)
+        states = self._going()
 
         def close() -> None:
             assert self.judge is not None
             if self.config.checkpoint.encoders:
-                self._keep_encoders(states, experience, missing_only=resumed)
-            due = self.judge.wants(experience, max(self.ends.values()))
-            if due and not self.judge.has_judged(experience):
+                folder = encoders.after(self.folder, experience)
+                encoders.keep(folder, self.encoders(states), missing_only=resumed)
+            if self.judge.lacks(experience):
                 progress.probing(self)
                 self.judge.judge(self.encoders(states), experience)
                 progress.probed(self, experience)
 
+        def unjudged(seed: int) -> bool:
+            return self.judge is not None and self.judge.lacks(experience, seed)
+
         with self.clock.part("probe_s"):
             hosts.led(close)
+        # Read off the rows, as a run does that was killed after they were written.
+        bad = Fault(self.step, "the encoder's features are not finite")
+        lost = [s for s in states if hosts.decided(partial(unjudged, s))]
+        self._stop_seeds(dict.fromkeys(lost, bad), progress)
+
+    def encoders(
+        self, states: Mapping[int, TrainState]
+    ) -> Iterator[tuple[int, Variables]]:
+        """Each seed and its encoder, the one that is probed."""
+        return encoders.of(states, self.experiment.learning.method)
 
     def probed_after(self) -> list[int]:
         """Experiences after which this run probes."""
         assert self.judge is not None
-        last = max(self.ends.values())
-        return [e for e in self.ends.values() if self.judge.wants(e, last)]
-
-    def _keep_encoders(
-        self, states: Sequence[TrainState], experience: int, *, missing_only: bool
-    ) -> None:
-        """Write every seed's encoder; one that is there may be of an older attempt."""
-        folder = encoders.after(self.folder, experience)
-        for seed, variables in self.encoders(states):
-            path = encoders.file(folder, seed)
-            if not (missing_only and path.exists()):
-                encoders.save(path, variables)
-
-    def encoders(self, states: Sequence[TrainState]) -> Iterator[tuple[int, Variables]]:
-        """Each seed and its encoder, the one that is probed, on the host."""
-        encoder = self.experiment.learning.method.encoder
-        for seed, state in zip(self.config.seeds, states, strict=True):
-            yield seed, jax.device_get(encoder(state.params["method"], state.model))
+        return [e for e in self.ends.values() if self.judge.wants(e)]

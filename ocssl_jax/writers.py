@@ -1,16 +1,23 @@
-"""The log of a run: `metrics.jsonl`, and TensorBoard where asked for."""
+"""The log of a run: `metrics.jsonl`, `timing.jsonl`, and TensorBoard where asked for.
+
+What a machine's speed decides has a file of its own, so that of two runs of the same
+config the others are equal byte for byte.
+"""
 
 import json
 import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from ocssl_jax.errors import UsageError
 from ocssl_jax.workdir import write
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """The records of a `metrics.jsonl`; a last line cut short by a kill is left out.
+    """The records of a file of the log; a last line cut short by a kill is left out.
 
     Raises:
       UsageError: if any other line is no JSON.
@@ -30,39 +37,85 @@ def read(path: Path) -> list[dict[str, Any]]:
     return records
 
 
-class History:
-    """Appends records to `metrics.jsonl`, each step once however often resumed."""
+def record(
+    step: int,
+    samples: int,
+    experience: int,
+    per_seed: Sequence[Mapping[str, Any] | None],
+) -> dict[str, Any]:
+    """A line of `metrics.jsonl`: means over seeds, then every seed's value.
 
-    def __init__(self, folder: Path, *, step: int, tensorboard: bool):
-        """Open the log of a run that stands at `step`, dropping what came after it."""
-        path = folder / "metrics.jsonl"
+    Args:
+      step: the stream batch, from 1.
+      samples: stream images that a seed has met.
+      experience: that the stream batch is of.
+      per_seed: metrics of each seed, None of one that has stopped.
+    """
+    known = [metrics for metrics in per_seed if metrics]
+    names = known[0] if known else ()
+    values = {n: [m and float(m[n]) for m in per_seed] for n in names}
+    return {
+        "step": step,
+        "samples_seen": samples,
+        "experience": experience,
+        **{n: float(np.mean([v for v in values[n] if v is not None])) for n in names},
+        "per_seed": values,
+    }
+
+
+class Lines:
+    """A file of records, one a line, each step once however often it is resumed."""
+
+    def __init__(self, path: Path, *, step: int):
+        """Open the file of a run that stands at `step`, dropping what came after it."""
         lines = [_line(r) for r in read(path) if r["step"] <= step]
         write(path, "".join(lines))
         self._file = path.open("a")
-        self._board = _board(folder, step) if tensorboard else None
 
-    def append(self, record: dict[str, Any]) -> None:
+    def append(self, record: Mapping[str, Any]) -> None:
         """Write one record; numbers that are not finite become null."""
         self._file.write(_line(record))
         self._file.flush()
-        if self._board:
-            for name, value in record.items():
-                if isinstance(value, int | float) and name != "step":
-                    self._board.add_scalar(name, value, record["step"])
 
     def close(self) -> None:
         """Finish writing."""
         self._file.close()
+
+
+class History:
+    """The log of a run that goes on."""
+
+    def __init__(self, folder: Path, *, step: int, tensorboard: bool):
+        """Open the log of a run that stands at `step`, dropping what came after it."""
+        self._metrics = Lines(folder / "metrics.jsonl", step=step)
+        self._timing = Lines(folder / "timing.jsonl", step=step)
+        self._board = _board(folder, step) if tensorboard else None
+
+    def append(self, record: Mapping[str, Any], *, images_per_s: float) -> None:
+        """Write what `record` made of a stream batch, and how fast it was learnt."""
+        step = record["step"]
+        timing = {"step": step, "images_per_s": round(images_per_s, 2)}
+        self._metrics.append(record)
+        self._timing.append(timing)
+        if self._board:
+            for name, value in {**record, **timing}.items():
+                if isinstance(value, int | float) and name != "step":
+                    self._board.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        """Finish writing."""
+        self._metrics.close()
+        self._timing.close()
         if self._board:
             self._board.close()
 
 
-def _line(record: dict[str, Any]) -> str:
+def _line(record: Mapping[str, Any]) -> str:
     return json.dumps(_finite(record)) + "\n"
 
 
 def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return {k: _finite(v) for k, v in value.items()}
     if isinstance(value, list):
         return [_finite(v) for v in value]

@@ -1,12 +1,13 @@
-"""CLIMB with two seeds on 12 stream batches of digits: a run to be killed."""
+"""A run to be killed: two seeds on 12 stream batches of digits, as small as can be."""
 
 from ml_collections import ConfigDict
 
 from configs import default
 
 
-def get_config() -> ConfigDict:
-    """As small as a run with every part can be."""
+def get_config(variant: str = "climb-simclr") -> ConfigDict:
+    """A run with every part, of the strategy and the method `<strategy>-<method>`."""
+    strategy, _, method = variant.partition("-")
     config = default.get_config()
     config.seeds = (0, 1)
     config.passes = 2
@@ -16,11 +17,17 @@ def get_config() -> ConfigDict:
     config.stream.limit = 12
     config.augment.name = "glyphs"
     config.backbone.update({"name": "mlp", "width": 16})
-    config.method.projection = 16
+    config.method.update({"name": method, "projection": 16})
     config.strategy.update({"replay_size": 32, "memory_size": 90, "align_hidden": 8})
+    config.strategy.name = strategy
     config.strategy.climb.centroid_memory.update(
         {"stm": 20, "ltm": 10, "images_per_centroid": 5, "window": 50}
     )
+    if method == "vicreg":  # its covariances overflow under plain SGD
+        config.optimizer.update({"name": "lars", "learning_rate": 0.03})
+    if method == "mae":
+        config.backbone.update({"name": "vit_tiny", "width": 12, "depth": 1})
+        config.method.mae.decoder_layers = 1
     config.probe.names = ("linear", "ridge")
     config.probe.linear.epochs = 20
     config.probe.linear.batch_size = 64

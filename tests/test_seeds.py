@@ -29,7 +29,9 @@ def feed(first, stop):
 def carried(carrier, chunks=((0, 4), (4, 6))):
     states, log = carrier.init(SEEDS, feed(0, 1)), []
     for first, stop in chunks:
-        states, seen = carrier.learn(states, feed(first, stop), stop - first)
+        states, seen = carrier.learn(
+            states, feed(first, stop), stop - first, [True] * len(SEEDS)
+        )
         log += carrier.metrics(seen, stop - first)
         states = carrier.join(carrier.split(states))
     return carrier.split(states), log

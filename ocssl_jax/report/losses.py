@@ -57,7 +57,7 @@ def losses_picture(path: Path, *, history: History) -> None:
             _curve(panels[0], *series(history, name), label, style.COLOURS[i % 6])
         panels[0].set(title="Training losses", ylabel="loss")
         if rows == 2:
-            panels[1].plot(steps, rate.mean(axis=1), color=style.MUTED)
+            panels[1].plot(steps, np.nanmean(rate, axis=1), color=style.MUTED)
             panels[1].set_ylabel("learning rate")
             panels[1].set_ylim(bottom=0)
             panels[1].locator_params(axis="y", nbins=3)
@@ -80,9 +80,9 @@ def _curve(
     axes: Any, steps: np.ndarray, values: np.ndarray, name: str, colour: str
 ) -> None:
     """Mean over seeds, their range as a band; many points are smoothed."""
-    mean = values.mean(axis=1)
+    mean = np.nanmean(values, axis=1)
     if values.shape[1] > 1:
-        low, high = values.min(axis=1), values.max(axis=1)
+        low, high = np.nanmin(values, axis=1), np.nanmax(values, axis=1)
         axes.fill_between(steps, low, high, color=colour, alpha=0.15, lw=0)
     if len(steps) > SMOOTH:
         axes.plot(steps, mean, color=colour, alpha=0.25, lw=0.7)
@@ -102,8 +102,9 @@ def _boundaries(axes: Any, history: History) -> None:
 
 
 def _seeds(line: Mapping[str, Any], name: str) -> list[float]:
-    """The values of an entry, one a seed; none where it is absent or no number."""
+    """The values of an entry, one a seed, NaN of those that stopped; or none at all."""
     value = line.get("per_seed", {}).get(name, line.get(name))
     values = value if isinstance(value, list | tuple) else [value]
-    numeric = all(isinstance(v, int | float) for v in values)
-    return list(values) if numeric else []
+    numeric = all(isinstance(v, int | float) or v is None for v in values)
+    known = any(v is not None for v in values)
+    return [np.nan if v is None else v for v in values] if numeric and known else []

@@ -7,6 +7,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from ocssl_jax.faults import told
 from ocssl_jax.metrics import METRICS
 from ocssl_jax.report.style import DPI
 from ocssl_jax.report.table import NAMES, cell
@@ -74,8 +75,10 @@ def page(
     """
     words = [summary.get(part) for part in ("strategy", "method", "dataset")]
     settings = json.dumps(config, indent=2, default=str, ensure_ascii=False)
+    lost = "".join(f"<p>{escape(line)}</p>" for line in told(summary))
     body = [
         _cards(summary),
+        section("Seeds left out", lost) if lost else "",
         _results(summary),
         section("Pictures", "\n".join(picture(*pair) for pair in pictures)),
         section("Time", _timing(summary)),

@@ -92,7 +92,10 @@ class Found(NamedTuple):
             known = {name: value["per_seed"] for name, value in found.items()}
         else:
             rows = [r for r in self.records if r.probe == probe]
-            seeds = [s for s in self.seeds if any(r.seed == s for r in rows)]
+            # A seed without rows of the last probing has stopped amid the stream.
+            last = max((r.after_experience for r in rows), default=0)
+            ended = {r.seed for r in rows if r.after_experience == last}
+            seeds = [s for s in self.seeds if s in ended]
             scope = next((w.defines for w in self.ways if w.label == probe), "joint")
             measured = [
                 metrics.measure(

@@ -78,6 +78,9 @@ def result(folder: Path, *, probe: str, failed: str | None) -> Result:
             return Result("failed", reason=failed)
         return Result("unfinished" if begun else "waiting")
     summary = workdir.read_json(path, needs="metrics")
+    if lost := summary.get("stopped"):
+        # Chosen by the seeds that were left, it would be chosen for the wrong reason.
+        return Result("failed", reason=f"not finite: seed {', '.join(lost)}")
     try:
         validation = summary["validation"][probe]
         tested, seconds = summary["probes"][probe], summary["time"]["total_s"]
