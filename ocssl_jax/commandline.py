@@ -14,6 +14,11 @@ from ml_collections import ConfigDict, config_flags
 from ocssl_jax.errors import Interrupted, StorageError, TrainingError, UsageError
 
 ROOT = Path(__file__).resolve().parents[1]  # the checkout, with launch.py and configs/
+FULL = "RESOURCE_EXHAUSTED"  # what JAX says of a device without free memory
+TOO_LARGE = (
+    "the memory is too small for this run: a smaller stream.batch_size, "
+    "strategy.replay_size, strategy.memory_size or backbone helps"
+)
 WRONG = (flags.Error, IndexError, KeyError, AttributeError, TypeError, ValueError)
 
 
@@ -36,8 +41,13 @@ class Parser(argparse.ArgumentParser):
 
 def fail(program: str, reason: str) -> NoReturn:
     """Say in one line what is wrong with the input, and leave with exit code 2."""
-    print(f"{program}: {reason}", file=sys.stderr)
-    sys.exit(2)
+    leave(2, program, reason)
+
+
+def leave(code: int, program: str, reason: str) -> NoReturn:
+    """Say in one line, whatever is quoted in it, why the program ends, and leave."""
+    print(f"{program}: {' '.join(reason.split())}", file=sys.stderr)
+    sys.exit(code)
 
 
 @contextmanager
@@ -55,12 +65,14 @@ def ending(program: str, folder: Path) -> Iterator[None]:
     except KeyboardInterrupt:
         print("stopped before anything was learnt; repeat the command to go on")
     except (TrainingError, StorageError) as error:
-        print(f"{program}: {error}", file=sys.stderr)
-        sys.exit(1)
+        leave(1, program, str(error))
     except OSError as error:
         words = f"{error.strerror or error}: {error.filename or folder}"
-        print(f"{program}: {words}; what was saved before is kept", file=sys.stderr)
-        sys.exit(1)
+        leave(1, program, f"{words}; what was saved before is kept")
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and FULL not in str(error):
+            raise
+        leave(1, program, f"{TOO_LARGE}; what was saved before is kept")
 
 
 def why(error: BaseException) -> str:

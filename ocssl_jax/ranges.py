@@ -15,6 +15,8 @@ from ocssl_jax.errors import UsageError, one_of
 Check = tuple[Callable[[Any], bool], str]
 POSITIVE: Check = (lambda x: x >= 1, "at least 1")
 COUNT: Check = (lambda x: x >= 0, "0 or more")
+WIDTH: Check = (lambda x: 1 <= x <= 2**20, "in [1, 2^20]")
+OWN_WIDTH: Check = (lambda x: 0 <= x <= 2**20, "in [0, 2^20]")
 ABOVE_0: Check = (lambda x: x > 0, "above 0")
 SEED: Check = (lambda x: 0 <= x < 2**32, "in [0, 2^32)")
 SHARE: Check = (lambda x: 0 <= x < 1, "in [0, 1)")
@@ -24,7 +26,7 @@ CHECKS: dict[str, Check] = {
     "chunk": COUNT,
     "mesh.seed": COUNT,
     "mesh.data": COUNT,
-    "stream.image_size": COUNT,
+    "stream.image_size": (lambda x: 0 <= x <= 4096, "in [0, 4096]"),
     "stream.tasks": POSITIVE,
     "stream.classes": COUNT,
     "stream.blur": POSITIVE,
@@ -32,14 +34,14 @@ CHECKS: dict[str, Check] = {
     "stream.val_ratio": SHARE,
     "stream.batch_size": POSITIVE,
     "stream.limit": COUNT,
-    "backbone.width": COUNT,
-    "backbone.depth": COUNT,
-    "method.projection": POSITIVE,
+    "backbone.width": OWN_WIDTH,
+    "backbone.depth": OWN_WIDTH,
+    "method.projection": WIDTH,
     "method.mae.mask_ratio": (lambda x: 0 < x < 1, "in (0, 1)"),
     "method.mae.decoder_layers": POSITIVE,
     "method.mae.decoder_heads": POSITIVE,
-    "method.simsiam.prediction_hidden": POSITIVE,
-    "method.byol.prediction_hidden": POSITIVE,
+    "method.simsiam.prediction_hidden": WIDTH,
+    "method.byol.prediction_hidden": WIDTH,
     "method.byol.momentum": (lambda x: 0 <= x <= 1, "in [0, 1]"),
     "method.barlow_twins.off_diagonal": COUNT,
     "method.barlow_twins.scale": ABOVE_0,
@@ -50,11 +52,11 @@ CHECKS: dict[str, Check] = {
     "strategy.memory_size": POSITIVE,
     "strategy.feature_decay": (lambda x: 0 <= x <= 1, "in [0, 1]"),
     "strategy.ema_decay": (lambda x: 0 <= x <= 1, "in [0, 1]"),
-    "strategy.align_hidden": POSITIVE,
+    "strategy.align_hidden": WIDTH,
     "strategy.osiris_r.temperature": ABOVE_0,
     "strategy.osiris_r.ssl_temperature": COUNT,
     "strategy.osiris_r.learning_rate_factor": ABOVE_0,
-    "strategy.scale.projection": POSITIVE,
+    "strategy.scale.projection": WIDTH,
     "strategy.scale.temperature": ABOVE_0,
     "strategy.scale.past_temperature": ABOVE_0,
     "strategy.scale.positive_ratio": SHARE,

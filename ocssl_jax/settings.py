@@ -1,7 +1,7 @@
 """From the config a user gave to the one a run uses: overlay, checks, JSON.
 
-Fields have types already (ml_collections checks them); here are the ranges and names,
-each wrong one answered by one line that says what is allowed.
+A wrong field is answered by one line that says what is allowed. ml_collections checks
+the kinds of what flags set; files, whether Python or JSON, may hold anything.
 """
 
 import json
@@ -20,6 +20,13 @@ from ocssl_jax.ranges import validate
 
 DEFAULTS = Path(__file__).resolve().parents[1] / "configs" / "default.py"
 PRETRAINED = "backbone.pretrained"
+KINDS: dict[type, tuple[tuple[type, ...], str]] = {  # of a default as JSON holds it
+    bool: ((bool,), "True or False"),
+    int: ((int,), "a whole number"),
+    float: ((int, float), "a number"),
+    str: ((str,), "a text"),
+    list: ((tuple, list), "a tuple"),
+}
 OLDEST = {"seeds", "stream", "strategy"}  # what every version's config has
 
 
@@ -35,6 +42,7 @@ def resolve(config: ConfigDict, overrides: Mapping[str, Any]) -> ConfigDict:
       UsageError: naming the first field that is out of range.
     """
     config = config.copy_and_resolve_references()
+    check_kinds(config)
     one_of("fidelity", config.fidelity, ("paper", "reference"))
     if config.fidelity == "reference":
         config.update(config.reference)
@@ -46,6 +54,25 @@ def resolve(config: ConfigDict, overrides: Mapping[str, Any]) -> ConfigDict:
     put(config, PRETRAINED, absolute(get(config, PRETRAINED)))
     validate(config)
     return config
+
+
+def check_kinds(config: ConfigDict) -> None:
+    """Refuse a config that lacks a field, or has one of another kind than its default.
+
+    Raises:
+      UsageError: naming the field.
+    """
+    for name, default in flat(json.loads(_defaults())).items():
+        if name.startswith("reference."):
+            continue  # a file may leave the overlay out
+        value, (kinds, words) = get(config, name), KINDS[type(default)]
+        if type(value) not in kinds:  # exactly: True is no number here
+            shown = "a group" if isinstance(value, ConfigDict) else repr(value)
+            raise UsageError(f"config.{name} must be {words}, got {shown}")
+    if not all(type(place) is int for place in config.stream.order):
+        raise UsageError(
+            f"config.stream.order must be whole numbers, got {config.stream.order!r}"
+        )
 
 
 def absolute(path: str) -> str:
@@ -74,6 +101,7 @@ def from_json(fields: Mapping[str, Any]) -> ConfigDict:
     """
     try:
         config = ConfigDict({name: _restored(value) for name, value in fields.items()})
+        check_kinds(config)
         validate(config)
     except UsageError:
         raise

@@ -69,8 +69,14 @@ def check(folder: Path, config: Mapping[str, Any]) -> None:
       UsageError: if `folder` is a file, holds another config, or something that is no
         run at all.
     """
-    if not folder.exists():
+    try:
+        folder.stat()
+    except FileNotFoundError:
         return
+    except OSError as error:  # such as a name that is too long
+        raise UsageError(
+            f"--workdir {folder} cannot be used ({error.strerror})"
+        ) from error
     if not folder.is_dir():
         raise UsageError(f"--workdir {folder} is a file, a folder is needed")
     path = folder / "config.json"
