@@ -105,7 +105,8 @@ def decoded(source: Source, *, data_dir: Path) -> Decoded:
     entry = f"{source.name}-{source.fingerprint}"
     places = [data_dir / "ocssl_cache", user_place(data_dir) / "ocssl_cache"]
     for place in places:
-        if all((place / entry / file).is_file() for file in FILES):
+        # Of a folder that may not be looked into `Path.is_file` raises an error.
+        if all(os.path.isfile(place / entry / file) for file in FILES):
             return _open(place / entry)
     place = places[0] if writable(places[0]) else places[1]
     try:

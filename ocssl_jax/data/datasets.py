@@ -8,6 +8,7 @@ ImageNet's.
 
 import hashlib
 import json
+import os
 import sys
 from collections.abc import Callable
 from functools import cache
@@ -211,14 +212,19 @@ def load(
     """
     if name not in DATASETS:
         raise DataError(f"unknown data set {name!r}; known are {', '.join(DATASETS)}")
-    if Path(data_dir).exists() and not Path(data_dir).is_dir():
+    if os.path.exists(data_dir) and not os.path.isdir(data_dir):
         raise DataError(f"data_dir {data_dir} is no folder")
     if image_size < 0:
         raise ValueError(f"image_size must be 0 or a side in pixels, not {image_size}")
     spec = DATASETS[name]
     size, channels = image_size or spec.size, len(spec.mean)
-    place = spec.find(Query(Path(data_dir).expanduser(), channels, size, seed, order))
-    data = decoded(place.source, data_dir=place.data_dir)
+    query = Query(Path(data_dir).expanduser(), channels, size, seed, order)
+    try:
+        place = spec.find(query)
+        data = decoded(place.source, data_dir=place.data_dir)
+    except OSError as error:  # such as folders that may not be looked into
+        what = error.filename or data_dir
+        raise DataError(f"{what}: cannot be read ({error.strerror})") from error
     data = place.view(data) if place.view else data
     if data.skipped:
         read = sum(len(data.arrays[f"{split}_label"]) for split in SPLITS)

@@ -48,7 +48,7 @@ def prepared(name: str, data_dir: Path) -> Path:
     """The folder of the newest prepared version.
 
     Raises:
-      DataError: there is none, or it is not in the array_record format.
+      DataError: there is none, it is damaged, or not in the array_record format.
     """
     found = versions(name, data_dir)
     if not found:
@@ -57,13 +57,20 @@ def prepared(name: str, data_dir: Path) -> Path:
             f"get it with: {prepare_command(name, data_dir)}"
         )
     folder = found[-1]
-    form = json.loads((folder / "dataset_info.json").read_text()).get("fileFormat")
+    try:
+        form = json.loads((folder / "dataset_info.json").read_text()).get("fileFormat")
+    except (OSError, ValueError, AttributeError) as error:
+        raise _damaged(folder, "dataset_info.json is no description") from error
     if form != "array_record":
         raise DataError(
             f"{folder} holds {form} files, which only TensorFlow reads; move it away "
             f"and make array_record ones: {prepare_command(name, data_dir)}"
         )
     return folder
+
+
+def _damaged(folder: Path, why: str) -> DataError:
+    return DataError(f"{folder}: {why}; delete the folder and make it again")
 
 
 def source(name: str, data_dir: Path, *, channels: int, size: int) -> Source:
@@ -96,11 +103,18 @@ def facts(folder: Path) -> list[tuple[Any, ...]]:
 
 
 def class_names(folder: Path) -> tuple[str, ...]:
-    """By label, as TFDS has them."""
+    """By label, as TFDS has them.
+
+    Raises:
+      DataError: their description is damaged.
+    """
     import tensorflow_datasets as tfds
 
-    features = tfds.builder_from_directory(str(folder)).info.features
-    return tuple(features["label"].names)
+    try:
+        features = tfds.builder_from_directory(str(folder)).info.features
+        return tuple(features["label"].names)
+    except Exception as error:  # whatever a damaged description provokes
+        raise _damaged(folder, "features.json names no classes") from error
 
 
 def rows(
@@ -152,7 +166,6 @@ def rows(
                     yield Row(pixels, number, f"{split}/{i}", domain)
     except Exception as error:  # the C++ reader raises several kinds
         reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise DataError(
-            f"{folder}: the {split} records cannot be read ({reason[0]}); delete the "
-            "folder and make it again"
+        raise _damaged(
+            folder, f"the {split} records cannot be read ({reason[0]})"
         ) from error
