@@ -26,6 +26,7 @@ from ml_collections import config_flags
 
 from ocssl_jax.commandline import (
     WRONG,
+    check_fields,
     check_file,
     default_workdir,
     ending,
@@ -50,6 +51,7 @@ def parse(argv: list[str]) -> list[str]:
     try:
         ordered = in_order(argv)
         check_file(ordered[1].partition("=")[2])
+        check_fields(ordered)
         rest = flags.FLAGS(ordered)
         if len(rest) > 1:
             raise ValueError(f"unknown argument {rest[1]!r}; flags start with --")

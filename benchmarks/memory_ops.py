@@ -67,7 +67,7 @@ def climb_rows(fields: Mapping[str, Any], args: Any) -> tuple[list[Row], str]:
         with running(*plans) as workers:
             found = measured(workers, calls, args.repeats)
             device = workers[0].device
-            every = int(np.load(path)["every"])
+            every = int(np.load(path, allow_pickle=False)["every"])
     passes = fields["passes"]
 
     def a_batch(i: int) -> Iterator[float]:

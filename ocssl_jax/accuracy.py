@@ -154,7 +154,10 @@ def read(
       UsageError: if the file is damaged.
     """
     try:
-        records = parse(csv.DictReader(io.StringIO(path.read_text())))
+        text = path.read_text()
+        if not text.endswith("\n"):  # a number cut short would be another number
+            raise ValueError("its last line is cut short")
+        records = parse(csv.DictReader(io.StringIO(text)))
         for record in records:
             if tasks is not None and record.task >= tasks:
                 raise ValueError(f"{record} of {tasks} tasks")

@@ -101,7 +101,6 @@ class Checkpoints:
           UsageError: if the checkpoint does not fit, or cannot be read.
         """
         step = self._manager.latest_step()
-        where = self._folder / str(step)
         template = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
         try:
             check_types(self._manager.item_metadata(step)["states"], template)
@@ -112,14 +111,20 @@ class Checkpoints:
                     progress=ocp.args.JsonRestore(),
                 ),
             )
-            states, progress = found["states"], dict(found["progress"])
+            states, progress = found["states"], found["progress"]
+            if not isinstance(progress, dict):
+                raise ValueError("its progress is damaged")
         except Exception as error:  # damaged files raise whatever their bytes provoke
-            self._manager.close()
-            raise UsageError(
-                f"checkpoint {where} cannot be restored ({first_line(error)}); "
-                f"delete that folder to resume from an earlier step"
-            ) from error
+            raise self.unfit(error) from error
         return states, progress
+
+    def unfit(self, error: Exception) -> UsageError:
+        """What to say of the newest step, which was found not to be what it should."""
+        self._manager.close()
+        return UsageError(
+            f"checkpoint {self._folder / str(self.latest())} cannot be restored "
+            f"({first_line(error)}); delete that folder to resume from an earlier step"
+        )
 
     def wait(self) -> None:
         """Block until everything saved is on disk."""

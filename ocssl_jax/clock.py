@@ -31,7 +31,7 @@ class Clock:
 
     def add(self, earlier: Mapping[str, float]) -> None:
         """Count the time of the processes before this one."""
-        self._earlier = {name: earlier.get(name, 0.0) for name in self._earlier}
+        self._earlier = {n: float(earlier.get(n, 0.0)) for n in self._earlier}
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:

@@ -1,9 +1,11 @@
 """What the commands share: configs with fields changed by flags, one-line endings."""
 
 import argparse
+import keyword
+import re
 import runpy
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
@@ -100,10 +102,28 @@ def configured(arguments: Sequence[str]) -> tuple[ConfigDict, dict[str, Any]]:
     held = config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=argv)
     try:
         check_file(arguments[0].partition("=")[2])
+        check_fields(arguments)
         values(argv)
         return held.value, config_flags.get_override_values(values["config"])
     except WRONG as error:
         raise UsageError(why(error)) from error
+
+
+def check_fields(arguments: Iterable[str]) -> None:
+    """Raise unless every `--config.FIELD=VALUE` names a field as one is written.
+
+    Raises:
+      ValueError: quoting the first that does not; its parser would answer in riddles.
+    """
+    for argument in arguments:
+        name = argument.lstrip("-").partition("=")[0]
+        if not (argument.startswith("-") and name.startswith("config.")):
+            continue
+        written = re.fullmatch(r"config(\.[^\W\d]\w*(\[\d+\])*)+", name)
+        if not written or any(map(keyword.iskeyword, name.split("."))):
+            raise ValueError(
+                f"--{name} names no field; one is written --config.stream.tasks=5"
+            )
 
 
 def check_file(name: str) -> None:

@@ -84,9 +84,12 @@ class Run:
         states, progress = self.checkpoints.restore(like)
         self.states = self.seeds.join(states)
         self.step = self.checkpoints.latest() or 0
-        self.clock.add(progress.get("time", {}))
-        self.trained = progress.get("trained", 0)
-        self.standing.restore(progress.get("stopped", {}))
+        try:  # of older versions it lacks fields
+            self.clock.add(progress.get("time", {}))
+            self.trained = int(progress.get("trained", 0))
+            self.standing.restore(progress.get("stopped", {}))
+        except (TypeError, ValueError, AttributeError) as error:
+            raise self.checkpoints.unfit(error) from error
 
     def _open_files(self) -> None:
         if not self.step and (self.folder / "metrics.jsonl").exists():

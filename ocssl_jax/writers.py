@@ -25,7 +25,7 @@ def read(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     records = []
-    lines = path.read_text().splitlines(keepends=True)
+    lines = path.read_text(errors="replace").splitlines(keepends=True)
     for i, line in enumerate(lines):
         try:
             record = json.loads(line)

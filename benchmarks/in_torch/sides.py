@@ -45,7 +45,7 @@ def side(device: torch.device, calls: Mapping[str, Callable[[], Any]]) -> Side:
 
 def loaded(path: Path) -> dict[str, np.ndarray]:
     """What `benchmarks.start` wrote."""
-    with np.load(path) as arrays:
+    with np.load(path, allow_pickle=False) as arrays:
         return dict(arrays)
 
 

@@ -102,6 +102,35 @@ def facts(folder: Path) -> list[tuple[Any, ...]]:
     ]
 
 
+def check_classes(folder: Path) -> None:
+    """Refuse a description that names other classes than TFDS's own.
+
+    TFDS imports whatever class its `features.json` names: data would choose which code
+    is run.
+
+    Raises:
+      DataError: naming the first such class, or saying that there is no description.
+    """
+
+    def named(node: Any) -> Iterator[str]:
+        if isinstance(node, Mapping):
+            for key, value in node.items():
+                if key.replace("_", "").lower() in ("pythonclassname", "type"):
+                    yield str(value)
+                yield from named(value)
+        elif isinstance(node, list):
+            for part in node:
+                yield from named(part)
+
+    try:
+        content = json.loads((folder / "features.json").read_text())
+    except (OSError, ValueError, RecursionError) as error:
+        raise _damaged(folder, "features.json is no description") from error
+    for name in named(content):
+        if "." in name and not name.startswith("tensorflow_datasets."):
+            raise _damaged(folder, f"features.json names the class {name}")
+
+
 def class_names(folder: Path) -> tuple[str, ...]:
     """By label, as TFDS has them.
 
@@ -110,6 +139,7 @@ def class_names(folder: Path) -> tuple[str, ...]:
     """
     import tensorflow_datasets as tfds
 
+    check_classes(folder)
     try:
         features = tfds.builder_from_directory(str(folder)).info.features
         return tuple(features["label"].names)
@@ -148,6 +178,7 @@ def rows(
     def keep(record: Mapping[str, Any]) -> bool:
         return label is None or int(record["label"]) in label
 
+    check_classes(folder)
     decoders = {"image": tfds.decode.SkipDecoding()}  # to bytes: we decode them
     try:
         builder = tfds.builder_from_directory(str(folder))

@@ -1,0 +1,136 @@
+"""A disk that is full amid a run: one line, nothing lost, and on it goes."""
+
+import contextlib
+import ctypes
+import errno
+import io
+import os
+import resource
+import signal
+import time
+from contextlib import redirect_stderr
+from pathlib import Path
+
+import pytest
+from kill_config import get_config
+
+from ocssl_jax import commandline, dotted, experiment, settings
+
+SAVES = "checkpoints"
+TABLES = ("accuracy.csv", "validation.csv", "metrics.jsonl")
+
+
+def config_for(place):
+    config = get_config("er-simclr")
+    for name, value in {
+        "stream.data_dir": str(place / "data"),
+        "stream.limit": 9,
+        "checkpoint.keep": 9,
+        "baselines": (),
+        "probe.names": ("ridge",),
+    }.items():
+        dotted.put(config, name, value)
+    return settings.resolve(config, {})
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Path:
+    """Holds `whole`, a run that nothing disturbed."""
+    place = tmp_path_factory.mktemp("disk")
+    experiment.run(config_for(place), place / "whole", {})
+    return place
+
+
+def attempt(place: Path, folder: Path) -> str:
+    """What a launch says that finds the disk full; '' if it got to the end."""
+    said = io.StringIO()
+    try:
+        with redirect_stderr(said), commandline.ending("launch.py", folder):
+            experiment.run(config_for(place), folder, {})
+    except SystemExit as left:
+        assert left.code == 1
+        (line,) = said.getvalue().splitlines()
+        assert line.startswith("launch.py: ")
+        return line
+    return ""
+
+
+def whole_steps(folder: Path) -> list[int]:
+    """Checkpoints that count as whole."""
+    found = (folder / SAVES).glob("[0-9]*")
+    return sorted(int(p.name) for p in found if p.name.isdecimal())
+
+
+def assert_same(ours: Path, theirs: Path) -> None:
+    names = [*TABLES, *(p.relative_to(theirs) for p in theirs.rglob("*.safetensors"))]
+    for name in names:
+        assert (ours / name).read_bytes() == (theirs / name).read_bytes(), name
+    assert (ours / "summary.json").exists()
+
+
+@contextlib.contextmanager
+def largest_file(size: int):
+    """A quota of this process: no file may grow beyond `size` bytes."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, ignored)
+
+
+def test_a_quota_is_told_and_loses_nothing(place, tmp_path):
+    folder = tmp_path / "run"
+    with largest_file(3000):
+        line = attempt(place, folder)
+    assert os.strerror(errno.EFBIG) in line or "File too large" in line
+    assert attempt(place, folder) == ""
+    assert_same(folder, place / "whole")
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """Make a file system of that many bytes; skipped where this is not allowed."""
+    folder, libc = tmp_path / "disk", ctypes.CDLL(None, use_errno=True)
+    folder.mkdir()
+
+    def sized(size: int, again: bool = False) -> Path:
+        flags = 32 if again else 0  # MS_REMOUNT
+        options = f"size={size}".encode()
+        if libc.mount(b"tmpfs", bytes(folder), b"tmpfs", flags, options):
+            reason = os.strerror(ctypes.get_errno())
+            pytest.skip(f"no file system can be mounted here ({reason})")
+        return folder / "run"
+
+    yield sized
+    for _ in range(20):  # a file may be closed a moment later
+        if not libc.umount(bytes(folder)):
+            break
+        time.sleep(0.1)
+
+
+def used(folder: Path) -> int:
+    return sum(-(-p.stat().st_size // 4096) * 4096 for p in folder.rglob("*"))
+
+
+@pytest.mark.parametrize(
+    "share",
+    [
+        0.5,
+        *(pytest.param(s / 10, marks=pytest.mark.slow) for s in (1, 2, 3, 4, 6, 7, 8)),
+    ],
+)
+def test_a_full_disk_is_told_and_loses_nothing(place, small_disk, share):
+    enough = used(place / "whole")
+    folder = small_disk(int(share * enough))
+    line = attempt(place, folder)
+    assert "No space left on device" in line or "RESOURCE_EXHAUSTED" in line
+    saved = whole_steps(folder)
+    again = attempt(place, folder)  # no more room: the same answer, nothing is lost
+    assert again and whole_steps(folder) == saved
+    small_disk(4 * enough, again=True)
+    assert attempt(place, folder) == ""
+    assert set(saved) <= set(whole_steps(folder))
+    assert_same(folder, place / "whole")
