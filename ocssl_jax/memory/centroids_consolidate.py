@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from ocssl_jax.core import Array, Embed
-from ocssl_jax.memory.centroids_state import Centroids, Settings, Table, size
+from ocssl_jax.memory.centroids_state import Centroids, Settings, Table, plus, size
 
 CHUNK = 128  # images encoded at a time
 
@@ -95,5 +95,5 @@ def consolidate(
     return replace(
         state,
         table=jax.tree.map(choose, after, state.table),
-        cycle=state.cycle + due.astype(state.cycle.dtype),
+        cycle=plus(state.cycle, due.astype(state.cycle.dtype)),
     )

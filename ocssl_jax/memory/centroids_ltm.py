@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from ocssl_jax.core import Array, Key
 from ocssl_jax.losses import unit
-from ocssl_jax.memory.centroids_state import PROMOTED, Table
+from ocssl_jax.memory.centroids_state import PROMOTED, Table, plus
 
 
 class Draws(NamedTuple):
@@ -170,5 +170,5 @@ def merge(table: Table, uniform: Array, *, select: str) -> Table:
         embedding=put(table.embedding, i, centre),
         place=put(table.place, i, table.place[pair].reshape(-1)[packed]),
         count=put(put(table.count, i, count), j, 0),
-        matches=put(put(table.matches, i, jnp.sum(table.matches[pair])), j, 0),
+        matches=put(put(table.matches, i, plus(*table.matches[pair])), j, 0),
     )

@@ -20,6 +20,16 @@ from ocssl_jax.memory.centroids_window import Window, empty_window
 PROMOTED = -1  # in `matches`: this STM row was promoted and is only an anchor
 
 
+def plus(count: Array, more: Array | int) -> Array:
+    """`count` + `more` (0 or more), int32, which stays at its largest number.
+
+    Beyond 2^31 a counter that started again below zero would turn its meaning round:
+    the oldest would be the youngest.
+    """
+    total = count + more
+    return jnp.where(total < count, jnp.iinfo(jnp.int32).max, total)
+
+
 class Settings(NamedTuple):
     """What `centroids` closes over; its docstring explains each one."""
 

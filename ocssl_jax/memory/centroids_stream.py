@@ -11,7 +11,13 @@ from ocssl_jax.core import Array, Embed, Items, Key
 from ocssl_jax.losses import unit
 from ocssl_jax.memory import centroids_ltm as long_term
 from ocssl_jax.memory.centroids_consolidate import consolidate
-from ocssl_jax.memory.centroids_state import PROMOTED, Centroids, Settings, Table
+from ocssl_jax.memory.centroids_state import (
+    PROMOTED,
+    Centroids,
+    Settings,
+    Table,
+    plus,
+)
 from ocssl_jax.memory.centroids_window import Window, push
 
 # A promoted centroid and its anchor start as twins; rounding must not choose between
@@ -74,7 +80,7 @@ def apply(
     last = jnp.where(count < m, count, jnp.where(row < settings.stm, m, full_slot))
     slot = jnp.where(event.novel, 0, last)
     first = jnp.where(event.fills, settings.first_fill_matches, 1)
-    matches = jnp.where(event.novel, first, table.matches[row] + 1)
+    matches = jnp.where(event.novel, first, plus(table.matches[row], 1))
     old = table.embedding[row]
     moved = (1 - settings.alpha) * old + settings.alpha * image.z
     position = jnp.where(event.novel, image.z, jnp.where(event.moves, moved, old))
@@ -85,7 +91,7 @@ def apply(
         place=table.place.at[row, slot].set(image.place, mode="drop"),
         count=table.count.at[row].set(count, mode="drop"),
         matches=table.matches.at[row].set(matches, mode="drop"),
-        age=age + image.live.astype(age.dtype),
+        age=plus(age, image.live.astype(age.dtype)),
     )
 
 
@@ -113,7 +119,7 @@ def observe(
 
     full = long_term.Full(
         image.draws,
-        table.matches[event.row] + 1,
+        plus(table.matches[event.row], 1),
         state.arrival[held],
         likeness,
     )

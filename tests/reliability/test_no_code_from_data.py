@@ -75,9 +75,10 @@ def offences(text: str, name: str) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
-def test_no_module_can_run_what_a_file_holds(path):
-    assert offences(path.read_text(), path.name) == []
+def test_no_module_can_run_what_a_file_holds():
+    found = {str(p.relative_to(ROOT)): offences(p.read_text(), p.name) for p in SOURCES}
+    assert len(found) > 150
+    assert {name: bad for name, bad in found.items() if bad} == {}
 
 
 @pytest.mark.parametrize(
