@@ -128,6 +128,10 @@ def on_mesh(init: Init, step: Step, mesh: Mesh, *, vmap: bool) -> Carrier:
         states: TrainState, feed: Stream, batches: int, going: Sequence[bool]
     ) -> Any:
         del going  # all are carried along
+        if (
+            len(feed.mask) == 1
+        ):  # XLA would make a program of its own of one batch, which
+            feed = jax.tree.map(lambda x: np.repeat(x, 2, axis=0), feed)  # rounds anew
         count = place(np.int32(batches), shared)
         return learn(states, place(feed, over_seeds(mesh, 1)), count)
 

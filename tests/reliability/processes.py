@@ -104,7 +104,7 @@ def moments(workdir: Path, rng: random.Random) -> dict[str, Callable[[], bool]]:
     def probing() -> bool:
         # Experience 1 ends with stream batch 8; its rows are not there yet.
         table = workdir / "accuracy.csv"
-        probed = table.exists() and ",1," in table.read_text()
+        probed = table.exists() and "ridge,1," in table.read_text()
         return steps_logged(workdir) >= 8 and not probed
 
     first, pause = rng.randint(1, 4), rng.uniform(0, 0.05)
