@@ -57,6 +57,21 @@ def imported(flag):
     return result.stdout.split("MODULES")[1].split()
 
 
+# `tests/test_configs.py` and `tests/reliability` try the like of these in no time.
+MORE = [
+    (["--config=configs/climb_cifar100.py:33"], ["20, 50, 100"]),
+    (["--config.stream.tasks=3"], ["10 classes make 1, 2, 5, 10 equal tasks"]),
+    (["--config.stream.kind=blured"], ["class, irregular, blurred, domain, iid"]),
+    (["--config.seeds=0,0"], ["differ"]),
+    (["--config.stream.taks=3"], ['Did you mean "tasks"']),
+    (["--config.seeds[0]=5"], ["seeds[0]"]),
+    (["--config.stream.batch_size=100000"], ["at most 1299"]),
+    (["--config.method.simclr.temperature=0"], ["temperature must be above 0"]),
+    (["--config.probe.names=ridge,knnn"], ["linear, ridge, knn", "'knnn'"]),
+    (["--config.stream.val_ratio=0"], ["stream.val_ratio"]),
+]
+
+
 @pytest.mark.parametrize(
     ("args", "words"),
     [
@@ -64,21 +79,12 @@ def imported(flag):
         (["--config.nogroup.x=1"], ["nogroup"]),
         (["--config.passes=2.5"], ["passes", "2.5"]),
         (["--config=nosuch.py"], ["nosuch.py"]),
-        (["--config=configs/climb_cifar100.py:33"], ["20, 50, 100"]),
         (["--confg=x"], ["confg"]),
         (["stray"], ["stray"]),
         (["--config.strategy.name=replya"], [", ".join(STRATEGIES), "replya"]),
-        (["--config.stream.tasks=3"], ["10 classes make 1, 2, 5, 10 equal tasks"]),
-        (["--config.stream.kind=blured"], ["class, irregular, blurred, domain, iid"]),
         (["--config.stream.data_dir=/dev/null"], ["/dev/null"]),
-        (["--config.seeds=0,0"], ["differ"]),
-        (["--config.stream.taks=3"], ['Did you mean "tasks"']),
-        (["--config.seeds[0]=5"], ["seeds[0]"]),
-        (["--config.stream.batch_size=100000"], ["at most 1299"]),
-        (["--config.method.simclr.temperature=0"], ["temperature must be above 0"]),
-        (["--config.probe.names=ridge,knnn"], ["linear, ridge, knn", "'knnn'"]),
-        (["--config.stream.val_ratio=0"], ["stream.val_ratio"]),
         (["--workdir=/proc/nowhere"], ["/proc/nowhere"]),
+        *(pytest.param(*row, marks=pytest.mark.slow) for row in MORE),
     ],
     ids=lambda x: x[0] if isinstance(x, list) else None,
 )

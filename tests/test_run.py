@@ -181,15 +181,6 @@ def test_the_exported_encoder_is_the_final_one(finished, data_dir):
     np.testing.assert_allclose(rebuilt, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_chunks_change_nothing(finished, data_dir, tmp_path):
-    folder, config, _ = finished
-    other = config.copy_and_resolve_references()
-    other.chunk, other.baselines = 5, ()
-    experiment.run(other, tmp_path / "run", {})
-    accuracy = "accuracy.csv"
-    assert (tmp_path / "run" / accuracy).read_text() == (folder / accuracy).read_text()
-
-
 def test_probing_never_changes_training(finished, data_dir, tmp_path):
     _, config, _ = finished
     final = []

@@ -83,7 +83,7 @@ def damage(path: Path, how: str, rng: np.random.Generator) -> None:
 HOW = ("gone", "cut", "empty", "noise", "flipped")
 
 
-@pytest.mark.parametrize("examples", [30, pytest.param(400, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("examples", [12, pytest.param(400, marks=pytest.mark.slow)])
 def test_any_damage_to_a_checkpoint(place, like, tmp_path, examples, capsys):
     """Restored to the very same bits, or refused by a line that names the folder."""
     truth = Checkpoints(place / "whole" / "checkpoints", keep=2)
@@ -146,6 +146,7 @@ def test_a_damaged_run_says_so_and_keeps_what_it_has(place, run):
     assert {name: (run / name).read_bytes() for name in RESULTS} == before
 
 
+@pytest.mark.slow
 def test_of_another_dtype_or_config(place, run, like):
     def cast(x):
         floats = jax.dtypes.issubdtype(x.dtype, jnp.floating)
@@ -177,7 +178,9 @@ def test_of_another_version(place, run):
 
 
 @pytest.mark.parametrize("name", RESULTS)
-@pytest.mark.parametrize("how", ["cut", "empty", "noise"])
+@pytest.mark.parametrize(
+    "how", ["cut", *(pytest.param(h, marks=pytest.mark.slow) for h in HOW[2:4])]
+)
 def test_other_files_of_a_run(place, run, name, how):
     """Damaged tables and logs are named; what can be made again is."""
     before = (run / name).read_bytes()

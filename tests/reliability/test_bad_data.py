@@ -162,6 +162,7 @@ def test_any_mixture_of_pictures(examples, capsys):
         print(f"{examples} folders, {tried[True]} broken files skipped")
 
 
+@pytest.mark.slow
 def test_a_run_counts_what_it_skipped(tmp_path):
     counts = fill(tmp_path / "data", MAKERS, seed=3)
     config = get_config("none-simclr")

@@ -121,10 +121,8 @@ def test_climb_goes_on_with_its_counters_at_the_limit():
     assert all(0 <= m["memory_images"] <= 16 for m in seen)
 
 
-@pytest.mark.parametrize(
-    "strategy",
-    ["cla_r", *(pytest.param(s, marks=pytest.mark.slow) for s in ("minred", "scale"))],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["cla_r", "minred", "scale"])
 def test_ranks_of_arrival_never_leave_the_capacity(strategy):
     """So whatever the samples so far, the next batch finds the same small numbers."""
     learning = tiny_learning(strategy__name=strategy, passes=1)

@@ -44,8 +44,13 @@ def place(tmp_path_factory):
     "fields",
     [
         {"chunk": 5},
-        {"chunk": 7, "checkpoint__every": 1, "checkpoint__keep": 1},
-        {"debug": True},
+        *(
+            pytest.param(fields, marks=pytest.mark.slow)
+            for fields in (
+                {"chunk": 7, "checkpoint__every": 1, "checkpoint__keep": 1},
+                {"debug": True},
+            )
+        ),
     ],
     ids=str,
 )
@@ -55,6 +60,7 @@ def test_what_decides_nothing_changes_no_byte(place, fields, request):
     assert len(found) == 3 + 2 * (3 + 1)
 
 
+@pytest.mark.slow
 def test_a_seed_does_not_depend_on_its_company(place):
     alone = run(place, "alone", seeds=(1,))
     for path in (place / "one").rglob("seed_1.safetensors"):

@@ -232,7 +232,9 @@ def test_first_operation_goes_into_loops_branches_and_gradients():
     assert first_operation(handed_on, zero) is None
 
 
-@pytest.mark.parametrize("form", ["in_turn", "vmapped", "looped"])
+@pytest.mark.parametrize(
+    "form", ["in_turn", "vmapped", pytest.param("looped", marks=pytest.mark.slow)]
+)
 def test_a_broken_seed_leaves_the_others_alone_however_they_are_carried(form):
     learning = tiny_learning(strategy__name="none", passes=1)
     step = Breaking(learning).step

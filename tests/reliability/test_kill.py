@@ -92,6 +92,7 @@ def test_a_finished_run_only_tells_its_results(place, undisturbed):
     assert before == after
 
 
+@pytest.mark.slow
 def test_another_config_is_refused(place, undisturbed):
     process = start(command(place, undisturbed, "--config.passes=3"))
     output, _ = process.communicate(timeout=240)

@@ -155,6 +155,7 @@ def test_a_data_set_cannot_choose_which_class_is_imported(tmp_path, key):
         load("digits", data_dir=tmp_path)
 
 
+@pytest.mark.slow
 def test_a_bomb_in_every_file_of_a_run(tmp_path, mark, capsys):
     config = get_config("none-simclr")
     for name, value in {
