@@ -12,8 +12,11 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
+from ocssl_jax import checksums
 from ocssl_jax.core import TrainState
 from ocssl_jax.errors import StorageError, UsageError
+
+CHECKS = "checksums"  # field of the progress on disk
 
 
 def check_types(saved: Any, template: Any) -> None:
@@ -72,12 +75,13 @@ class Checkpoints:
         """
         if step in self._manager.all_steps():
             return
+        checked = {**progress, CHECKS: checksums.sums(states, progress)}
         with self._told(f"checkpoint {step}"):
             self._manager.save(
                 step,
                 args=ocp.args.Composite(
                     states=ocp.args.StandardSave(states),
-                    progress=ocp.args.JsonSave(progress),
+                    progress=ocp.args.JsonSave(checked),
                 ),
             )
 
@@ -114,6 +118,8 @@ class Checkpoints:
             states, progress = found["states"], found["progress"]
             if not isinstance(progress, dict):
                 raise ValueError("its progress is damaged")
+            if known := progress.pop(CHECKS, None):  # older versions wrote none
+                checksums.check(known, states, progress)
         except Exception as error:  # damaged files raise whatever their bytes provoke
             raise self.unfit(error) from error
         return states, progress

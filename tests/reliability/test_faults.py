@@ -2,6 +2,7 @@
 
 import csv
 import json
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,7 @@ import pytest
 from kill_config import get_config
 from tiny import tiny_learning
 
-from ocssl_jax import dotted, evaluate, experiment, seeds, settings
+from ocssl_jax import dotted, evaluate, experiment, judging, probing, seeds, settings
 from ocssl_jax.build import build
 from ocssl_jax.checkpoint import Checkpoints
 from ocssl_jax.core import Stream
@@ -110,6 +111,17 @@ def rows(folder):
     return list(csv.DictReader((folder / "accuracy.csv").open()))
 
 
+def rewrite(path, kept):
+    lines = [",".join(kept[0]), *(",".join(row.values()) for row in kept)]
+    path.write_text("\n".join(lines) + "\n")
+
+
+def files(folder):
+    """What a resumed run must leave as the undisturbed one did."""
+    names = ("metrics.jsonl", "accuracy.csv", "encoder/seed_0.safetensors")
+    return [(folder / name).read_bytes() for name in names]
+
+
 def log(folder):
     lines = (folder / "metrics.jsonl").read_text().splitlines()
     return [json.loads(line) for line in lines]
@@ -168,12 +180,33 @@ def test_a_broken_seed_stays_stopped_when_resumed(broken, place, monkeypatch):
     # Go on from the checkpoint before the last, which was saved after it broke.
     (folder / "checkpoints" / "12").rename(place / "dropped")
     kept = [row for row in rows(folder) if row["after_experience"] != "2"]
-    names = list(kept[0])
-    lines = [",".join(names), *(",".join(row[n] for n in names) for row in kept)]
-    (folder / "accuracy.csv").write_text("\n".join(lines) + "\n")
+    rewrite(folder / "accuracy.csv", kept)
     again = experiment.run(config_for(place, seeds=(0, 1, 2)), folder, {})
     assert again.splitlines()[1:] == table.splitlines()[1:]  # the first has seconds
     assert ((folder / "metrics.jsonl").read_bytes(), rows(folder)) == before
+
+
+def test_features_that_are_not_finite_stop_their_seed_too(place, monkeypatch):
+    """Found while probing, after the checkpoint; a kill between must not forget it."""
+
+    def judged(*given, seed, after):
+        if seed == 1 and after == 1:
+            raise TrainingError("features are not finite")
+        return probing.judge(*given, seed=seed, after=after)
+
+    monkeypatch.setattr(judging, "judge", judged)
+    config, folder = config_for(place, checkpoint__keep=9), place / "features"
+    table = experiment.run(config, folder, {})
+    words = "seed 1 stopped at stream batch 8 (the encoder's features are not finite)"
+    assert words in table
+    before = files(folder)
+    for left in ("summary.json", "checkpoints/12", "checkpoints/9"):
+        (folder / left).rename(place / f"left-{Path(left).name}")
+    kept = [r for r in rows(folder) if r["after_experience"] != "2"]
+    rewrite(folder / "accuracy.csv", kept)
+    again = experiment.run(config, folder, {})  # from the checkpoint before the probe
+    assert again.splitlines()[1:] == table.splitlines()[1:]
+    assert files(folder) == before
 
 
 def test_later_probing_leaves_it_out_too(broken, capsys):
