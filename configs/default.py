@@ -138,6 +138,14 @@ def strategy() -> ConfigDict:
                 "learning_rate_factor": 1.0,  # of optimizer.learning_rate, above 0
             },
             "scale": scale(),
+            "rals": {
+                "memory": "reservoir",
+                "selected": 0,  # rows of stream and replay trained on; 0: two thirds
+                "choice": "rise",  # rise of the loss | random
+                "part_size": 16,  # rows judged as one by objectives of whole batches
+                "pure_parts": True,  # of the memory or of the stream, not of both
+                "batch_statistics": False,  # in judging; else BN's running ones
+            },
         }
     )
 
@@ -198,9 +206,13 @@ def optimizer() -> ConfigDict:
             "momentum": 0.9,
             "weight_decay": 1e-4,
             "trust_coefficient": 0.005,  # lars: eta, a step's size over its layer's
-            "schedule": "constant",  # constant | local_cycle: one cycle a stream batch
+            # constant | local_cycle: one cycle a stream batch | warmup_cosine: offline
+            "schedule": "constant",
             "rise": 0.5,  # local_cycle: fraction of the passes before the peak
             "divisor": 10.0,  # local_cycle: peak over first learning rate
+            "period": 0,  # warmup_cosine: stream batches until it starts again
+            "warmup": 0,  # warmup_cosine: stream batches of its rise
+            "momentum_reset": False,  # forget the buffer where the schedule starts
         }
     )
 

@@ -11,9 +11,10 @@ from ocssl_jax.augment import make_augment, normalizer
 from ocssl_jax.backbones import make_backbone
 from ocssl_jax.core import Array, Method, Prepare, Variables
 from ocssl_jax.methods import METHODS
-from ocssl_jax.optim import OPTIMIZERS, SCHEDULES, Optimizer, make_optimizer
+from ocssl_jax.optim import OPTIMIZERS, Optimizer, make_optimizer
 from ocssl_jax.pairs import check_pair
 from ocssl_jax.pretrained import Pretrained, pretrained
+from ocssl_jax.schedules import SCHEDULES
 from ocssl_jax.step import Init, Step, make_step
 from ocssl_jax.strategies import STRATEGIES, Strategy
 from ocssl_jax.wiring import group, made, wired
@@ -145,14 +146,12 @@ def optimizer_of(config: ConfigDict) -> Optimizer:
     """
     o = config.optimizer
     factor = group(config.strategy, config.strategy.name).get("learning_rate_factor", 1)
-    schedule = made(
-        SCHEDULES[o.schedule],
-        "optimizer",
-        config.passes,
-        peak=factor * o.learning_rate,
-        momentum=o.momentum,
-        rise=o.rise,
-        divisor=o.divisor,
+    factory, peak = SCHEDULES[o.schedule], factor * o.learning_rate
+    settings = wired(factory, "optimizer", o, peak=peak)
+    schedule = made(factory, "optimizer", config.passes, **settings)
+    return make_optimizer(
+        o.name,
+        schedule=schedule,
+        momentum_reset=o.momentum_reset,
+        **wired(OPTIMIZERS[o.name], "optimizer", o),
     )
-    settings = wired(OPTIMIZERS[o.name], "optimizer", o)
-    return make_optimizer(o.name, schedule=schedule, **settings)

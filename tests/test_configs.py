@@ -257,7 +257,7 @@ def test_other_wrong_values_are_named(name, value, words):
         ("method.name", ", ".join(METHODS)),
         ("strategy.name", ", ".join(STRATEGIES)),
         ("optimizer.name", "sgd, adam, lars"),
-        ("optimizer.schedule", "constant, local_cycle"),
+        ("optimizer.schedule", "constant, local_cycle, warmup_cosine"),
         ("probe.dataset", "digits, cifar10"),
     ],
 )

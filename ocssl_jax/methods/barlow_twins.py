@@ -36,10 +36,12 @@ def barlow_twins(
     init, forward = network(backbone, Projector(projection, False, dtype))
     distance = partial(losses.barlow_twins, off_diagonal=off_diagonal, scale=scale)
 
-    def loss(params: Params, model: Model, batch: Batch, key: Key) -> Outputs:
+    def loss(
+        params: Params, model: Model, batch: Batch, key: Key, *, train: bool = True
+    ) -> Outputs:
         del key
         chex.assert_axis_dimension(batch.views, 0, 2)
-        e, z, model = per_view(forward, params, model, batch)
+        e, z, model = per_view(forward, params, model, batch, train=train)
         return Outputs(distance(z[0], z[1], batch.loss_mask), e, z, model)
 
-    return Method(init, forward, loss, distill=distance)
+    return Method(init, forward, loss, distill=distance, whole=True)

@@ -7,6 +7,8 @@ The copy of encoder and projector lives in `model['momentum']`: its parameters, 
 statistics that its own train-mode forwards move, view after view.
 """
 
+from functools import partial
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -72,12 +74,15 @@ def byol(
         # A true copy: the state is donated, and two leaves must not share one buffer.
         return params, model | {"momentum": jax.tree.map(jnp.copy, start)}
 
-    def loss(params: Params, model: Model, batch: Batch, key: Key) -> Outputs:
+    def loss(
+        params: Params, model: Model, batch: Batch, key: Key, *, train: bool = True
+    ) -> Outputs:
         del key
         chex.assert_axis_dimension(batch.views, 0, 2)
         copy = model["momentum"]
-        _, target, moved = per_view(forward, copy["params"], copy["model"], batch)
-        e, z, model = per_view(forward, params, model, batch)
+        see = partial(per_view, forward, batch=batch, train=train)
+        _, target, moved = see(copy["params"], copy["model"])
+        e, z, model = see(params, model)
         p = predict(params, z, batch.loss_mask)
         rows = swapped(normalized_square, p, target, batch.loss_mask)
         return Outputs(rows, e, z, model | {"momentum": copy | {"model": moved}})

@@ -34,10 +34,12 @@ def simclr(
         raise ValueError(f"temperature must be above 0, got {temperature}")
     init, forward = network(backbone, Projector(projection, True, dtype))
 
-    def loss(params: Params, model: Model, batch: Batch, key: Key) -> Outputs:
+    def loss(
+        params: Params, model: Model, batch: Batch, key: Key, *, train: bool = True
+    ) -> Outputs:
         del key
         chex.assert_axis_dimension(batch.views, 0, 2)
-        e, z, model = per_view(forward, params, model, batch)
+        e, z, model = per_view(forward, params, model, batch, train=train)
         rows = nt_xent(z[0], z[1], batch.loss_mask, temperature=temperature)
         return Outputs(rows, e, z, model)
 

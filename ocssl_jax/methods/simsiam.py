@@ -30,10 +30,12 @@ def simsiam(
     predictor = Predictor(prediction_hidden, projection, dtype)
     init, predict = with_predictor(init, predictor, projection)
 
-    def loss(params: Params, model: Model, batch: Batch, key: Key) -> Outputs:
+    def loss(
+        params: Params, model: Model, batch: Batch, key: Key, *, train: bool = True
+    ) -> Outputs:
         del key
         chex.assert_axis_dimension(batch.views, 0, 2)
-        e, z, model = per_view(forward, params, model, batch)
+        e, z, model = per_view(forward, params, model, batch, train=train)
         p = predict(params, z, batch.loss_mask)
         rows = swapped(negative_cosine, p, z, batch.loss_mask) / 2
         return Outputs(rows, e, z, model)

@@ -38,10 +38,12 @@ def vicreg(
     """
     init, forward = network(backbone, Projector(projection, False, dtype))
 
-    def loss(params: Params, model: Model, batch: Batch, key: Key) -> Outputs:
+    def loss(
+        params: Params, model: Model, batch: Batch, key: Key, *, train: bool = True
+    ) -> Outputs:
         del key
         chex.assert_axis_dimension(batch.views, 0, 2)
-        e, z, model = per_view(forward, params, model, batch)
+        e, z, model = per_view(forward, params, model, batch, train=train)
         rows = losses.vicreg(
             z[0],
             z[1],

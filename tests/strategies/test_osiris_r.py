@@ -187,7 +187,7 @@ def test_a_head_that_is_not_trained_stays_and_the_rate_may_be_another():
         metrics["learning_rate"], 2 * config.optimizer.learning_rate
     )
     config.strategy.name = "er"
-    rate = optimizer_of(config).learning_rate(0)
+    rate = optimizer_of(config).learning_rate((), 0)
     np.testing.assert_allclose(rate, config.optimizer.learning_rate)
 
 
