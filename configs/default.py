@@ -48,7 +48,12 @@ def stream() -> ConfigDict:
             # the classes as well, in 0..999. (): drawn from `seed`, domains as listed.
             "order": (),
             "blur": 100,  # blurred: images an experience mixes into each boundary
-            "epochs": 1,  # iid: how often each image arrives; 1 for all other kinds
+            # How often each image arrives: in `class` streams within its experience, in
+            # `iid` ones all over; 1 for all other kinds. More than 1 is no online run.
+            "epochs": 1,
+            # Experiences at the stream's beginning that were learnt in another run:
+            # they pass by, once, for memories and teachers to see; nothing is trained.
+            "known": 0,
             "seed": 42,  # of class order and choice, blurring and validation split
             "val_ratio": 0.1,  # of each class's training images, kept from the stream
             "batch_size": 10,
@@ -64,7 +69,7 @@ def backbone() -> ConfigDict:
             "name": "resnet18",
             "width": 0,  # channels of the first layer; 0: the name's own
             "depth": 0,  # of a ViT: blocks; 0: the name's own
-            "stem": "auto",  # of a ResNet: auto | small | large; auto: by image size
+            "stem": "auto",  # of a ResNet: auto (by size) | small | padded | large
             "pool": "cls",  # of a ViT: cls | mean of all tokens
             "pretrained": "",  # a .safetensors file to start from; '': random weights
         }
@@ -77,6 +82,9 @@ def method() -> ConfigDict:
         {
             "name": "simclr",
             "projection": 2048,  # width of the projector's output
+            # A run's learner/seed_<s>.safetensors to start from, projector and all; '':
+            # the backbone's weights and random heads.
+            "pretrained": "",
             "simclr": {"temperature": 0.5},
             "mae": {  # needs backbone.name=vit_tiny
                 "mask_ratio": 0.75,  # of the patches, in (0, 1)
@@ -256,6 +264,8 @@ def checkpoint() -> ConfigDict:
             # Each experience's encoders in encoders/, for ocssl_jax.evaluate; they take
             # experiences x seeds x the encoder's size: 45 MB for a ResNet-18.
             "encoders": True,
+            # The final learner in learner/, for method.pretrained of another run.
+            "learner": False,
         }
     )
 

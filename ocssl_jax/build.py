@@ -172,6 +172,7 @@ def make_stream(
             batch_size=s.batch_size,
             limit=s.limit,
             epochs=s.epochs,
+            known=s.known,
         )
         for seed in config.seeds
     )

@@ -29,6 +29,7 @@ CHECKS: dict[str, Check] = {
     "stream.classes": COUNT,
     "stream.blur": POSITIVE,
     "stream.epochs": POSITIVE,
+    "stream.known": COUNT,
     "stream.val_ratio": SHARE,
     "stream.batch_size": POSITIVE,
     "stream.limit": COUNT,
@@ -108,10 +109,16 @@ def validate(config: ConfigDict) -> None:
                 f"once, got {tuple(config.baselines)!r}"
             )
     validate_probe(config.probe)
-    if config.backbone.pretrained and "random" in config.baselines:
+    for name in ("backbone.pretrained", "method.pretrained"):
+        if get(config, name) and "random" in config.baselines:
+            raise UsageError(
+                "config.baselines: 'random' probes the first weights, and with "
+                f"{name} these are not random; leave it out"
+            )
+    if config.backbone.pretrained and config.method.pretrained:
         raise UsageError(
-            "config.baselines: 'random' probes the first weights, and with "
-            "backbone.pretrained these are not random; leave it out"
+            "config.method.pretrained must be '' with backbone.pretrained: the "
+            "learner's file has an encoder of its own"
         )
     one_of("precision", config.precision, ("float32", "bfloat16"))
     one_of("augment.per", config.augment.per, ("sample", "batch"))
