@@ -229,7 +229,7 @@ def probe() -> ConfigDict:
     """How the frozen encoder is judged."""
     return ConfigDict(
         {
-            "names": ("linear",),  # linear | ridge | knn; (): no probes
+            "names": ("linear",),  # linear | linear_sgd | ridge | knn; (): no probes
             "every": 1,  # experiences; the end of the stream is always probed
             # One classifier over all tasks (joint), over those met so far (upto), one
             # a task (separate).
@@ -248,6 +248,12 @@ def probe() -> ConfigDict:
                 "patience": 5,
                 "factor": 3.0,
                 "min_learning_rate": 1e-4,
+            },
+            "linear_sgd": {
+                "learning_rate": 0.1,  # a tenth after 60 and 80 % of the epochs
+                "epochs": 100,
+                "batch_size": 256,
+                "momentum": 0.9,
             },
             "ridge": {"alpha": 1.0},
             "knn": {"k": 50},
