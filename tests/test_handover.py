@@ -135,9 +135,11 @@ def test_a_run_goes_on_from_an_offline_one(tmp_path):
     )
     config = config_with(
         data,
-        strategy__name="er",
+        strategy__name="rals",
         stream__known=1,
         stream__limit=3,
+        stream__val_ratio=0.0,
+        probe__names=("linear_sgd",),
         method__pretrained=str(path),
     )
     experiment.run(config, second, {})
@@ -152,4 +154,5 @@ def test_a_run_goes_on_from_an_offline_one(tmp_path):
     rows = accuracy.read(second / "accuracy.csv")
     assert {row.after_experience for row in rows} == {0, 1}
     summary = json.loads((second / "summary.json").read_text())
+    assert (second / "report" / "selection.png").exists()
     assert summary["steps"] == 7 and summary["updates"] == 3 * config.passes

@@ -22,7 +22,6 @@ import jax.numpy as jnp
 
 from ocssl_jax import retrieval
 from ocssl_jax.core import (
-    Array,
     Augment,
     Batch,
     Key,
@@ -111,30 +110,6 @@ def rals(
         del key, stream
         return Anchored(state, learner.params, learner.model), learner.model
 
-    def score(
-        key: Key, state: Anchored, learner: Learner, batch: Batch, part: int
-    ) -> tuple[Array, Array]:
-        """[u] scores of a pool that lies unit by unit, and [] how many failed."""
-        real = jnp.any(batch.mask.reshape(-1, part), axis=1)
-        if choice == "random":
-            return jnp.where(real, 0.0, -jnp.inf), jnp.zeros(())
-
-        def judged(params: Params, model: Model) -> Array:
-            return retrieval.unit_losses(
-                learner.method,
-                params,
-                model,
-                batch,
-                key,
-                part=part,
-                train=batch_statistics,
-            )
-
-        # One after the other: vmapped, convolutions would become grouped ones.
-        before = judged(state.params, state.model)
-        after = judged(learner.params, learner.model)
-        return retrieval.rise(before, after, real)
-
     def draw(
         key: Key, state: Anchored, learner: Learner, stream: Stream, augment: Augment
     ) -> Batch:
@@ -145,7 +120,24 @@ def rals(
             k_units, (replay_size, batch_size), part=part, pure=pure_parts
         )
         shuffled = retrieval.taken(batch, order.reshape(-1))
-        scores, lost = score(k_score, state, learner, shuffled, part)
+        real = jnp.any(shuffled.mask.reshape(-1, part), axis=1)
+        if choice == "random":
+            scores, lost = jnp.where(real, 0.0, -jnp.inf), jnp.zeros(())
+        else:
+            before, after = (
+                retrieval.unit_losses(
+                    learner.method,
+                    weights.params,
+                    weights.model,
+                    shuffled,
+                    k_score,
+                    part=part,
+                    train=batch_statistics,
+                )
+                # Not vmapped: convolutions would become grouped ones.
+                for weights in (state, learner)
+            )
+            scores, lost = retrieval.rise(before, after, real)
         count = chosen_units(replay_size + batch_size, selected, part)
         rows = retrieval.rows_of(retrieval.highest(scores, count), part)
         found = retrieval.taken(shuffled, rows)

@@ -76,11 +76,13 @@ def pool_of(w, key):
     return world(selected=REPLAY + BATCH, choice="random").draw(key, w.now)
 
 
-def test_it_takes_the_rows_whose_loss_has_risen_most():
-    w, key = world(), jax.random.key(5)
+@pytest.mark.parametrize("train", [False, True], ids=["running", "batch"])
+def test_it_takes_the_rows_whose_loss_has_risen_most(train):
+    """With either kind of BN statistics."""
+    w, key = world(batch_statistics=train), jax.random.key(5)
     pool = pool_of(w, key)
     losses = [
-        np.asarray(w.made.method.loss(a.params, a.model, pool, None, train=False).loss)
+        np.asarray(w.made.method.loss(a.params, a.model, pool, None, train=train).loss)
         for a in (w.then, w.now)
     ]
     best = np.argsort(losses[0] - losses[1])[:5]
