@@ -82,6 +82,11 @@ def method() -> ConfigDict:
         {
             "name": "simclr",
             "projection": 2048,  # width of the projector's output
+            "projector": {
+                "layers": 3,
+                "hidden": 0,  # width of the hidden layers; 0: that of the features
+                "norms": "all",  # all | hidden (none at the end) | none
+            },
             # A run's learner/seed_<s>.safetensors to start from, projector and all; '':
             # the backbone's weights and random heads.
             "pretrained": "",

@@ -74,6 +74,16 @@ METHODS = {
     "vicreg": (0.3, 1e-4, 2048, "cassle_vicreg", 0.3),
 }
 
+# CaSSLe's; SimSiam's is the default one with wider hidden layers.
+WIDE = {"layers": 3, "hidden": 2048, "norms": "hidden"}
+PROJECTORS = {
+    "simclr": {"layers": 2, "hidden": 2048, "norms": "none"},
+    "barlow_twins": WIDE,
+    "vicreg": WIDE,
+    "byol": {"layers": 2, "hidden": 4096, "norms": "hidden"},
+    "simsiam": {"hidden": 2048},
+}
+
 
 def get_config(variant: str = "simclr-rals-10") -> ConfigDict:
     """One seed of `<method>-pretrain` or `<method>-<which>-<steps>`."""
@@ -127,6 +137,7 @@ def shared(method: str) -> ConfigDict:
     config.method.update({"name": method, "projection": projection})
     config.method.simclr.temperature = 0.2
     config.method.byol.update({"prediction_hidden": 4096})
+    config.method.projector.update(PROJECTORS.get(method, {}))
     config.optimizer.weight_decay = decay
     config.probe.names = ("linear_sgd", "knn")
     config.probe.linear_sgd.learning_rate = probe_rate

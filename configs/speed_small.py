@@ -42,6 +42,7 @@ def get_config(variant: str = "rals-cycle-10") -> ConfigDict:
     config.stream.update({"dataset": "cifar100", "classes": 10, "val_ratio": 0.1})
     config.backbone.name = "convnet"
     config.method.projection = 128
+    config.method.projector.hidden = 256
     cifar100.online(config, which, steps, batch=BATCH)
     config.stream.known = 0
     config.strategy.memory_size = 1000

@@ -19,6 +19,8 @@ ABOVE_0: Check = (lambda x: x > 0, "above 0")
 SEED: Check = (lambda x: 0 <= x < 2**32, "in [0, 2^32)")
 SHARE: Check = (lambda x: 0 <= x < 1, "in [0, 1)")
 
+NORMS = ("all", "hidden", "none")
+
 CHECKS: dict[str, Check] = {
     "passes": POSITIVE,
     "chunk": COUNT,
@@ -36,6 +38,8 @@ CHECKS: dict[str, Check] = {
     "backbone.width": COUNT,
     "backbone.depth": COUNT,
     "method.projection": POSITIVE,
+    "method.projector.layers": POSITIVE,
+    "method.projector.hidden": COUNT,
     "method.mae.mask_ratio": (lambda x: 0 < x < 1, "in (0, 1)"),
     "method.mae.decoder_layers": POSITIVE,
     "method.mae.decoder_heads": POSITIVE,
@@ -121,6 +125,7 @@ def validate(config: ConfigDict) -> None:
             "learner's file has an encoder of its own"
         )
     one_of("precision", config.precision, ("float32", "bfloat16"))
+    one_of("method.projector.norms", config.method.projector.norms, NORMS)
     one_of("augment.per", config.augment.per, ("sample", "batch"))
 
 

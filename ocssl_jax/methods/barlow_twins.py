@@ -5,6 +5,7 @@ L = scale [sum_i (C_ii - 1)^2 + lambda sum_{i != j} C_ij^2]
 """
 
 from functools import partial
+from typing import Any
 
 import chex
 from flax import linen as nn
@@ -20,6 +21,7 @@ def barlow_twins(
     backbone: nn.Module,
     *,
     projection: int,
+    projector: dict[str, Any],
     dtype: DTypeLike,
     off_diagonal: float,
     scale: float,
@@ -29,11 +31,12 @@ def barlow_twins(
     Args:
       backbone: images [n h w c] to features [n f].
       projection: d, width of the projections.
+      projector: settings of `heads.Projector`.
       dtype: of the heads' computation.
       off_diagonal: the paper's lambda, 0 or more.
       scale: of the whole loss, above 0; the paper has none.
     """
-    init, forward = network(backbone, Projector(projection, False, dtype))
+    init, forward = network(backbone, Projector(projection, False, dtype, **projector))
     distance = partial(losses.barlow_twins, off_diagonal=off_diagonal, scale=scale)
 
     def loss(

@@ -8,6 +8,7 @@ statistics that its own train-mode forwards move, view after view.
 """
 
 from functools import partial
+from typing import Any
 
 import chex
 import jax
@@ -45,6 +46,7 @@ def byol(
     backbone: nn.Module,
     *,
     projection: int,
+    projector: dict[str, Any],
     dtype: DTypeLike,
     prediction_hidden: int,
     momentum: float,
@@ -55,13 +57,16 @@ def byol(
     Args:
       backbone: images [n h w c] to features [n f].
       projection: d, width of the projections.
+      projector: settings of `heads.Projector`.
       dtype: of the heads' computation.
       prediction_hidden: width of the predictor's hidden layer.
       momentum: m, in [0, 1]; the paper's tau, here without its growth to 1, for a
         stream has no end that it could grow towards.
       probe_momentum_encoder: probe and save the slow encoder rather than the trained.
     """
-    own_init, forward = network(backbone, Projector(projection, True, dtype))
+    own_init, forward = network(
+        backbone, Projector(projection, True, dtype, **projector)
+    )
     predictor = Predictor(prediction_hidden, projection, dtype)
     predicting_init, predict = with_predictor(own_init, predictor, projection)
 

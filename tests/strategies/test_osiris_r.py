@@ -194,7 +194,13 @@ def test_a_head_that_is_not_trained_stays_and_the_rate_may_be_another():
 @pytest.mark.parametrize("strategy", ["osiris_r", "scale"])
 def test_a_method_of_one_view_is_refused(strategy, monkeypatch):
     def one_view(backbone, *, projection, dtype):
-        made = simclr(backbone, projection=projection, dtype=dtype, temperature=0.5)
+        made = simclr(
+            backbone,
+            projection=projection,
+            projector={},
+            dtype=dtype,
+            temperature=0.5,
+        )
         return made._replace(views=1)
 
     monkeypatch.setitem(METHODS, "one_view", one_view)
