@@ -22,7 +22,7 @@ and `--config.stream.data_dir=DIR` with tfds' prepared cifar100. Questions and a
   the same compute?       rals-cycle-10      plain-cycle-20       all-cycle-13
   the memory?             plain-cycle-10     none-cycle-20
 
-Cost: 144 stream batches a seed, three seeds; rals-cycle-10 is the dearest of N = 10, as
+Cost: 145 stream batches a seed, three seeds; rals-cycle-10 is the dearest of N = 10, as
 much as plain-cycle-20. What came out: RESULTS.md.
 """
 

@@ -2,10 +2,13 @@
 
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
+from tiny import stream, tiny_learning
 
 from ocssl_jax.schedules import constant, local_cycle, warmup_cosine
+from ocssl_jax.strategies import STRATEGIES
 
 # torch.optim.lr_scheduler.OneCycleLR(max_lr=1, total_steps=10, pct_start=.5,
 # div_factor=10, base_momentum=.85, max_momentum=.95), printed by torch 2.13.
@@ -100,3 +103,16 @@ def test_warmup_cosine_without_a_rise_starts_at_the_top():
 def test_warmup_cosine_refuses_a_period_without_a_fall(period, warmup):
     with pytest.raises(ValueError, match="0 <= warmup < period"):
         warmup_cosine(3, peak=1.0, momentum=0.9, period=period, warmup=warmup)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_every_strategy_learns_along_a_cycle(strategy):
+    """Traced, not compiled: schedules know nothing of strategies."""
+    made = tiny_learning(
+        strategy__name=strategy, optimizer__schedule="local_cycle", passes=3
+    )
+    batch = next(stream(1))
+    state = jax.eval_shape(made.init, jax.random.key(0), batch)
+    after, metrics = jax.eval_shape(made.step, state, batch)
+    assert jax.tree.leaves(after) == jax.tree.leaves(state)
+    assert metrics["learning_rate"].shape == ()
