@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 from ocssl_jax import (
     accuracy,
     export,
+    handover,
     hosts,
     settings,
     workdir,
@@ -104,6 +105,8 @@ def finish(
 
     def close() -> None:
         export.export(folder / "encoder", experiment, config, states)
+        if config.checkpoint.learner:
+            handover.save(folder / handover.FOLDER, config.seeds, states)
         summary = summarised(learner, baselines, time)
         report(learner, states, summary, baselines)
         # Last, since it says that everything else is there.

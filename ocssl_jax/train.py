@@ -24,8 +24,9 @@ from ocssl_jax.build import Experiment
 from ocssl_jax.checkpoint import Checkpoints
 from ocssl_jax.clock import Clock
 from ocssl_jax.core import Stream, TrainState, Variables
-from ocssl_jax.errors import StorageError, TrainingError
+from ocssl_jax.errors import StorageError
 from ocssl_jax.feed import feed
+from ocssl_jax.finite import check_finite
 from ocssl_jax.judging import Judge
 from ocssl_jax.mesh import make_mesh
 from ocssl_jax.progress import Progress
@@ -43,11 +44,10 @@ class Run:
         self.experiment, self.config, self.folder = experiment, config, folder
         self.chunk = config.chunk or (1 if jax.default_backend() == "cpu" else CHUNK)
         mesh = make_mesh(jax.devices(), seeds=len(config.seeds), **config.mesh)
-        self.seeds = seeds.carrier(
-            experiment.learning.init,
-            experiment.learning.step,
-            mesh,
-            vmap=config.backbone.name in DENSE,
+        made = experiment.learning
+        self.seeds, self.passing = (
+            seeds.carrier(made.init, step, mesh, vmap=config.backbone.name in DENSE)
+            for step in (made.step, made.passing)
         )
         self.clock = Clock()
         self._fed: dict[int, Stream] = {}  # read ahead, by first step
@@ -56,6 +56,7 @@ class Run:
         last = np.flatnonzero(np.diff(which, append=-1))
         self.ends = {int(i) + 1: int(which[i]) for i in last}  # step -> experience
         self.total = len(which)
+        self.passed = int(np.count_nonzero(which < config.stream.known))
         self.tasks = len(experiment.judged[1].val)  # that are probed
         rows = experiment.schedules[0].mask.sum(axis=1)  # the same for every seed
         self.met = np.concatenate([[0], np.cumsum(rows)])  # stream images by step
@@ -112,7 +113,10 @@ class Run:
             try:
                 self._end_experience(progress, resumed=True)
                 while self.step < self.total:
-                    self._chunk(progress)
+                    if self.step < self.passed:
+                        self._pass_by()
+                    else:
+                        self._chunk(progress)
                     where = f"after stream batch {self.step} of {self.total}"
                     if stop.seen() or self._save_due():
                         self._save()
@@ -144,6 +148,14 @@ class Run:
         end = min(end for end in self.ends if end > step)
         return min(step + self.chunk, (step // every + 1) * every, end)
 
+    def _pass_by(self) -> None:
+        """Let memories and teachers see what was learnt before, up to the next stop."""
+        first, stop = self.step, self._next_stop(self.step)
+        with self.clock.part("train_s"):
+            arrived = self.feed(first, stop)
+            self.states, _ = self.passing.learn(self.states, arrived, stop - first)
+        self.step = stop
+
     def _chunk(self, progress: Progress) -> None:
         """Learn up to the next stop; the host waits once, for the metrics."""
         began, first = time.monotonic(), self.step
@@ -156,7 +168,7 @@ class Run:
             seen = self.seeds.metrics(seen, stop - first)
         self.step = stop
         seconds = time.monotonic() - began
-        self._check_finite(first, seen)
+        check_finite(first, seen, self.config.seeds, self.checkpoints)
         rows = sum(int(m["rows"]) for per_seed in seen for m in per_seed)
         views = self.experiment.learning.method.views
         self.trained += rows * views * self.config.passes
@@ -176,29 +188,21 @@ class Run:
         """Stream images that one seed has met by `step`."""
         return int(self.met[step])
 
-    def _check_finite(self, first: int, seen: Sequence[Sequence[Any]]) -> None:
-        for step, per_seed in enumerate(seen, first + 1):
-            for seed, metrics in zip(self.config.seeds, per_seed, strict=True):
-                for name in ("loss", "gradient_norm", "parameter_norm"):
-                    if not np.isfinite(metrics[name]):
-                        raise TrainingError(
-                            f"{name} is {metrics[name]} at stream batch {step}, seed "
-                            f"{seed}; the last good checkpoint is "
-                            f"{self.checkpoints.latest() or 'none'}. A smaller "
-                            f"optimizer.learning_rate often helps."
-                        )
-
     def _line(
         self, step: int, per_seed: Sequence[dict[str, Any]], rate: float
     ) -> dict[str, Any]:
-        """A record of `metrics.jsonl`: means over seeds, then every seed's value."""
-        values = {k: [float(m[k]) for m in per_seed] for k in per_seed[0]}
+        """A record of `metrics.jsonl`: means over seeds, then every seed's value.
+
+        What a draw told has a number a pass, a list in place of a number.
+        """
+        names = per_seed[0]
+        values = {k: np.asarray([m[k] for m in per_seed], np.float64) for k in names}
         return {
             "step": step,
             "samples_seen": self.samples(step),
             "experience": int(self.experiment.schedules[0].experience[step - 1]),
-            **{name: float(np.mean(v)) for name, v in values.items()},
-            "per_seed": values,
+            **{name: v.mean(axis=0).tolist() for name, v in values.items()},
+            "per_seed": {name: v.tolist() for name, v in values.items()},
             "images_per_s": round(rate, 2),
         }
 
