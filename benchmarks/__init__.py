@@ -1,6 +1,7 @@
 """What things cost: each module is a command, `python -m benchmarks.NAME --help`.
 
 step           a stream batch of every strategy, part by part
+selection      RALS beside a plain step on as many rows
 seeds          several seeds, in turn and together
 against_torch  a stream batch of CLIMB beside the same one in plain PyTorch
 memory_ops     the memories' operations, CLIMB's beside a list-based one in PyTorch

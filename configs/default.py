@@ -51,7 +51,12 @@ def stream() -> ConfigDict:
             # the classes as well, in 0..999. (): drawn from `seed`, domains as listed.
             "order": (),
             "blur": 100,  # blurred: images an experience mixes into each boundary
-            "epochs": 1,  # iid: how often each image arrives; 1 for all other kinds
+            # How often each image arrives: in `class` streams within its experience, in
+            # `iid` ones all over; 1 for all other kinds. More than 1 is no online run.
+            "epochs": 1,
+            # Experiences at the stream's beginning that were learnt in another run:
+            # they pass by, once, for memories and teachers to see; nothing is trained.
+            "known": 0,
             "seed": 42,  # of class order and choice, blurring and validation split
             "val_ratio": 0.1,  # of each class's training images, kept from the stream
             "batch_size": 10,
@@ -67,7 +72,7 @@ def backbone() -> ConfigDict:
             "name": "resnet18",
             "width": 0,  # channels of the first layer; 0: the name's own
             "depth": 0,  # of a ViT: blocks; 0: the name's own
-            "stem": "auto",  # of a ResNet: auto | small | large; auto: by image size
+            "stem": "auto",  # of a ResNet: auto (by size) | small | padded | large
             "pool": "cls",  # of a ViT: cls | mean of all tokens
             "pretrained": "",  # a .safetensors file to start from; '': random weights
         }
@@ -80,6 +85,14 @@ def method() -> ConfigDict:
         {
             "name": "simclr",
             "projection": 2048,  # width of the projector's output
+            "projector": {
+                "layers": 3,
+                "hidden": 0,  # width of the hidden layers; 0: that of the features
+                "norms": "all",  # all | hidden (none at the end) | none
+            },
+            # A run's learner/seed_<s>.safetensors to start from, projector and all; '':
+            # the backbone's weights and random heads.
+            "pretrained": "",
             "simclr": {"temperature": 0.5},
             "mae": {  # needs backbone.name=vit_tiny
                 "mask_ratio": 0.75,  # of the patches, in (0, 1)
@@ -141,6 +154,14 @@ def strategy() -> ConfigDict:
                 "learning_rate_factor": 1.0,  # of optimizer.learning_rate, above 0
             },
             "scale": scale(),
+            "rals": {
+                "memory": "reservoir",
+                "selected": 0,  # rows of stream and replay trained on; 0: two thirds
+                "choice": "rise",  # rise of the loss | random
+                "part_size": 16,  # rows judged as one by objectives of whole batches
+                "pure_parts": True,  # of the memory or of the stream, not of both
+                "batch_statistics": False,  # in judging; else BN's running ones
+            },
         }
     )
 
@@ -201,9 +222,13 @@ def optimizer() -> ConfigDict:
             "momentum": 0.9,
             "weight_decay": 1e-4,
             "trust_coefficient": 0.005,  # lars: eta, a step's size over its layer's
-            "schedule": "constant",  # constant | local_cycle: one cycle a stream batch
+            # constant | local_cycle: one cycle a stream batch | warmup_cosine: offline
+            "schedule": "constant",
             "rise": 0.5,  # local_cycle: fraction of the passes before the peak
             "divisor": 10.0,  # local_cycle: peak over first learning rate
+            "period": 0,  # warmup_cosine: stream batches until it starts again
+            "warmup": 0,  # warmup_cosine: stream batches of its rise
+            "momentum_reset": False,  # forget the buffer where the schedule starts
         }
     )
 
@@ -212,7 +237,7 @@ def probe() -> ConfigDict:
     """How the frozen encoder is judged."""
     return ConfigDict(
         {
-            "names": ("linear",),  # linear | ridge | knn; (): no probes
+            "names": ("linear",),  # linear | linear_sgd | ridge | knn; (): no probes
             "every": 1,  # experiences; the end of the stream is always probed
             # One classifier over all tasks (joint), over those met so far (upto), one
             # a task (separate).
@@ -232,6 +257,12 @@ def probe() -> ConfigDict:
                 "factor": 3.0,
                 "min_learning_rate": 1e-4,
             },
+            "linear_sgd": {
+                "learning_rate": 0.1,  # a tenth after 60 and 80 % of the epochs
+                "epochs": 100,
+                "batch_size": 256,
+                "momentum": 0.9,
+            },
             "ridge": {"alpha": 1.0},
             "knn": {"k": 50},
         }
@@ -247,6 +278,8 @@ def checkpoint() -> ConfigDict:
             # Each experience's encoders in encoders/, for ocssl_jax.evaluate; they take
             # experiences x seeds x the encoder's size: 45 MB for a ResNet-18.
             "encoders": True,
+            # The final learner in learner/, for method.pretrained of another run.
+            "learner": False,
         }
     )
 

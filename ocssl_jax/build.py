@@ -11,8 +11,9 @@ from ocssl_jax.downstream import downstream
 from ocssl_jax.errors import UsageError, one_of
 from ocssl_jax.learning import Learning, make_learning
 from ocssl_jax.methods import METHODS
-from ocssl_jax.optim import OPTIMIZERS, SCHEDULES
+from ocssl_jax.optim import OPTIMIZERS
 from ocssl_jax.probes import PROBES, Fit
+from ocssl_jax.schedules import SCHEDULES
 from ocssl_jax.strategies import STRATEGIES
 from ocssl_jax.stream_checks import check_domains, check_experiences, check_labels
 from ocssl_jax.wiring import group, made, wired
@@ -171,6 +172,7 @@ def make_stream(
             batch_size=s.batch_size,
             limit=s.limit,
             epochs=s.epochs,
+            known=s.known,
         )
         for seed in config.seeds
     )

@@ -55,6 +55,8 @@ class Batch:
     stored: Array | None = None  # [r d] float32, features stored with them
     replayed: int = struct.field(pytree_node=False, default=0)  # r
     objective: Array | None = None  # [n] bool, rows the SSL loss is over; None: mask
+    # [] float32 each, what the draw has to tell; the log has the value of every pass.
+    told: dict[str, Array] = struct.field(default_factory=dict)
 
     @property
     def replay_mask(self) -> Array:
@@ -109,15 +111,18 @@ class Method(NamedTuple):
     adds; strategies copy and average those two by name. `loss` may be over fewer rows
     than the encoder sees: those of `batch.loss_mask`. `distill` is the objective read
     as a distance, for strategies that align to a teacher; None where there is none.
+    Without `train` a loss is only looked at: BN has its running statistics, but for
+    predictors, which have none.
     """
 
     init: Callable[..., tuple[Params, Model]]  # (key, image [1 h w c] f32)
     forward: Callable[..., Features]  # (params, model, images, *, train, mask=None)
-    loss: Callable[..., Outputs]  # (params, model, batch, key)
+    loss: Callable[..., Outputs]  # (params, model, batch, key, *, train=True)
     update: Callable[..., Model] = _keep  # (params, model), after the optimizer
     encoder: Callable[..., Variables] = own_encoder  # (params, model), what is probed
     distill: Callable[..., Array] | None = None  # (p [m d], target [m d], mask) -> [m]
     views: int = 2  # of every image in a pass
+    whole: bool = False  # its loss is one of all rows together, a `distill` of z1, z2
 
 
 class Sample(NamedTuple):

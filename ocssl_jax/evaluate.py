@@ -37,7 +37,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("workdir", metavar="WORKDIR", type=Path)
     add = parser.add_argument
-    add("--probe", type=listed(str), help="linear, ridge, knn (default: the run's own)")
+    add("--probe", type=listed(str), help="names of probes (default: the run's own)")
     add("--scope", type=listed(str), help="joint, upto, separate (the run's own)")
     add("--ratio", type=listed(float), help="shares of the labels, in (0, 1]")
     add("--labels_per_class", type=int, metavar="N", help="labels of a class; 0: all")

@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 from ocssl_jax import (
     accuracy,
     export,
+    handover,
     hosts,
     settings,
     workdir,
@@ -104,6 +105,8 @@ def finish(
 
     def close() -> None:
         export.export(folder / "encoder", experiment, config, states)
+        if config.checkpoint.learner:
+            handover.save(folder / handover.FOLDER, states)
         if "random" in baselines:  # beside seeds that have stopped it means nothing
             baselines["random"] = accuracy.of_seeds(baselines["random"], states)
         summary = summarised(learner, baselines, time)

@@ -1,7 +1,7 @@
 """Heads on a backbone: projector and predictor of the SSL papers, aligner of CLA.
 
-The projector's last layer has no bias: the references freeze it at random, and the
-batch norm that follows (or the standardisation in the loss) removes it again.
+The projector's last layer has no bias by default: the references freeze it at random,
+and the batch norm that follows (or the standardisation in the loss) removes it again.
 """
 
 import chex
@@ -24,27 +24,40 @@ class Projector(nn.Module):
       final_norm: ends with a batch norm without scale; Barlow Twins and VICReg, whose
         losses look at each dimension's spread, go without it.
       dtype: of the computation; parameters, statistics and outputs are float32.
+      layers: how many, at least 1.
+      hidden: width of the hidden layers; 0: that of the features.
+      norms: 'all', 'hidden' without the final one, or 'none'; layers without a batch
+        norm after them then have a bias.
     """
 
     features: int
     final_norm: bool
     dtype: DTypeLike
+    layers: int = 3
+    hidden: int = 0
+    norms: str = "all"
 
     @nn.compact
     def __call__(self, x: Array, *, train: bool, mask: Array | None = None) -> Array:
         """Features [n f] -> projections [n d] float32; masked rows are 0."""
         chex.assert_rank(x, 2)
-        hidden = x.shape[1]
+        width, last = self.hidden or x.shape[1], self.layers
+        normed = self.norms != "none"
         x = visible(x, mask)
-        for i in (1, 2):
-            x = Linear(hidden, False, self.dtype, name=f"linear{i}")(x)
-            norm = BatchNorm(affine=True, name=f"norm{i}")
-            x = nn.relu(norm(x, train=train, mask=mask))
-        x = Linear(self.features, False, self.dtype, name="linear3")(x)
+        for i in range(1, last):
+            x = Linear(width, not normed, self.dtype, name=f"linear{i}")(x)
+            if normed:
+                norm = BatchNorm(affine=True, name=f"norm{i}")
+                x = norm(x, train=train, mask=mask)
+            x = nn.relu(x)
+        bias = self.norms != "all"
+        x = Linear(self.features, bias, self.dtype, name=f"linear{last}")(x)
         x = x.astype(jnp.float32)
+        if bias:
+            return visible(x, mask)
         if not self.final_norm:
             return x
-        return BatchNorm(affine=False, name="norm3")(x, train=train, mask=mask)
+        return BatchNorm(affine=False, name=f"norm{last}")(x, train=train, mask=mask)
 
 
 class Predictor(nn.Module):

@@ -10,10 +10,13 @@ from ml_collections import ConfigDict
 from ocssl_jax.augment import make_augment, normalizer
 from ocssl_jax.backbones import make_backbone
 from ocssl_jax.core import Array, Method, Prepare, Variables
+from ocssl_jax.handover import handed_over
 from ocssl_jax.methods import METHODS
-from ocssl_jax.optim import OPTIMIZERS, SCHEDULES, Optimizer, make_optimizer
+from ocssl_jax.optim import OPTIMIZERS, Optimizer, make_optimizer
 from ocssl_jax.pairs import check_pair
+from ocssl_jax.passing import make_passing
 from ocssl_jax.pretrained import Pretrained, pretrained
+from ocssl_jax.schedules import SCHEDULES
 from ocssl_jax.step import Init, Step, make_step
 from ocssl_jax.strategies import STRATEGIES, Strategy
 from ocssl_jax.wiring import group, made, wired
@@ -28,6 +31,7 @@ class Learning(NamedTuple):
     encode: Callable[[Variables, Array], Array]  # of uint8 images, for probes
     init: Init
     step: Step
+    passing: Step  # of batches that are not trained on
 
 
 def make_learning(
@@ -50,6 +54,8 @@ def make_learning(
     backbone = backbone_of(config, image_size=size)
     started = starting(config, backbone, shape=shape) if fresh else backbone
     method, strategy = make_method(config, started), make_strategy(config)
+    if fresh and config.method.pretrained:
+        method = handed_over(method, config.method.pretrained, shape=shape)
     check_pair(config, method)
     augment = made(
         make_augment,
@@ -75,7 +81,8 @@ def make_learning(
         features: Any = backbone.apply(variables, prepare(images), train=False)
         return features
 
-    return Learning(method, strategy, prepare, encode, init, step)
+    passing = make_passing(method, strategy, prepare=prepare)
+    return Learning(method, strategy, prepare, encode, init, step, passing)
 
 
 def backbone_of(config: ConfigDict, *, image_size: int) -> nn.Module:
@@ -145,14 +152,12 @@ def optimizer_of(config: ConfigDict) -> Optimizer:
     """
     o = config.optimizer
     factor = group(config.strategy, config.strategy.name).get("learning_rate_factor", 1)
-    schedule = made(
-        SCHEDULES[o.schedule],
-        "optimizer",
-        config.passes,
-        peak=factor * o.learning_rate,
-        momentum=o.momentum,
-        rise=o.rise,
-        divisor=o.divisor,
+    factory, peak = SCHEDULES[o.schedule], factor * o.learning_rate
+    settings = wired(factory, "optimizer", o, peak=peak)
+    schedule = made(factory, "optimizer", config.passes, **settings)
+    return make_optimizer(
+        o.name,
+        schedule=schedule,
+        momentum_reset=o.momentum_reset,
+        **wired(OPTIMIZERS[o.name], "optimizer", o),
     )
-    settings = wired(OPTIMIZERS[o.name], "optimizer", o)
-    return make_optimizer(o.name, schedule=schedule, **settings)

@@ -114,10 +114,9 @@ def barlow_twins(
     _check_pair(z1, z2, mask)
     rows = jnp.maximum(jnp.sum(mask, dtype=jnp.float32), 1.0)
     s1, s2 = _standardised(z1, mask), _standardised(z2, mask)
-    correlation = jnp.matmul(s1.T, s2, precision="highest") / rows  # [d d]
-    diagonal = jnp.eye(z1.shape[1], dtype=bool)
-    terms = jnp.square(correlation - diagonal.astype(jnp.float32))
-    loss = scale * jnp.sum(jnp.where(diagonal, 1.0, off_diagonal) * terms)
+    own = jnp.sum(s1 * s2, axis=0) / rows  # [d], the correlations C_ii
+    others = _squares(s1, s2) / rows**2 - jnp.sum(jnp.square(own))
+    loss = scale * (jnp.sum(jnp.square(1.0 - own)) + off_diagonal * others)
     return jnp.where(mask, loss, 0.0)
 
 
@@ -165,6 +164,18 @@ def _standardised(z: Array, mask: Array) -> Array:
     """`z` [n d] with mean 0 and variance 1 over the real rows; masked rows are 0."""
     mean, var, _ = moments(z, mask)
     return visible(z - mean, mask) * jax.lax.rsqrt(var + NORM_EPSILON)
+
+
+def _squares(x: Array, y: Array) -> Array:
+    """Sum [] of the squares of xᵀ y, for x and y [n d].
+
+    |xᵀ y|² = <x xᵀ, y yᵀ>, so that of [n n] and [d d] the smaller is made.
+    """
+    n, d = x.shape
+    if n >= d:
+        return jnp.sum(jnp.square(jnp.matmul(x.T, y, precision="highest")))
+    gram = lambda a: jnp.matmul(a, a.T, precision="highest")
+    return jnp.sum(gram(x) * gram(y))
 
 
 def _spread(z: Array, mask: Array) -> tuple[Array, Array]:

@@ -1,23 +1,19 @@
-"""Optimizers in the form the references use, and schedules over a stream batch.
+"""Optimizers in the form the references use, and what runs them along a schedule.
 
-A schedule is two arrays with one entry a pass: learning rate and momentum. It starts
-again with every stream batch (`local_cycle` is SLCLRS, one cycle a batch), so a run has
-no end that a schedule would need to know.
+A schedule (`schedules.py`) is two arrays, the learning rate and the momentum of each
+update, and starts again when it is through: with every stream batch, or after as many
+updates as it has, which are then counted in the optimizer's state.
 """
 
-import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 from ocssl_jax.core import Array, Params
-
-MOMENTUM_RANGE = (0.95, 0.85)  # at the cycle's ends, at its peak
-FINAL_DIVISOR = 1e4  # first over last learning rate, as torch's OneCycleLR
+from ocssl_jax.schedules import Schedule
 
 
 class Optimizer(NamedTuple):
@@ -25,63 +21,7 @@ class Optimizer(NamedTuple):
 
     init: Callable[[Params], Any]
     update: Callable[..., tuple[Params, Any]]  # (grads, opt_state, params, i)
-    learning_rate: Callable[[Array], Array]  # of pass i
-
-
-class Schedule(NamedTuple):
-    """Learning rate and momentum of each pass of a stream batch."""
-
-    learning_rate: np.ndarray  # [p] float32
-    momentum: np.ndarray  # [p] float32
-
-
-def constant(passes: int, *, peak: float, momentum: float, **_: float) -> Schedule:
-    """The same learning rate and momentum in every pass."""
-    ones = np.ones(passes, np.float32)
-    return Schedule(peak * ones, momentum * ones)
-
-
-def local_cycle(
-    passes: int, *, peak: float, rise: float, divisor: float, momentum: float
-) -> Schedule:
-    """One cosine cycle of learning rate and inverse momentum a stream batch (SLCLRS).
-
-    Equal to torch's two-phase OneCycleLR with `total_steps=passes`.
-
-    Args:
-      passes: updates a stream batch, N in the paper.
-      peak: highest learning rate.
-      rise: fraction of the cycle in which the learning rate rises (torch's pct_start).
-      divisor: peak over first learning rate.
-      momentum: not used, the cycle brings its own.
-
-    Raises:
-      ValueError: if `rise * passes` leaves no step to rise in.
-    """
-    del momentum
-    top, last = rise * passes - 1, passes - 1
-    if not 0 < top < last:
-        raise ValueError(
-            f"optimizer.schedule=local_cycle needs 1 < rise * passes < passes, "
-            f"got rise {rise} and passes {passes}"
-        )
-    first = peak / divisor
-    far, near = MOMENTUM_RANGE
-
-    def cosine(a: float, b: float, p: float) -> float:
-        return b + (a - b) / 2 * (1 + math.cos(math.pi * p))
-
-    def at(n: int) -> tuple[float, float]:
-        if n <= top:
-            return cosine(first, peak, n / top), cosine(far, near, n / top)
-        p = (n - top) / (last - top)
-        return cosine(peak, first / FINAL_DIVISOR, p), cosine(near, far, p)
-
-    rows = np.asarray([at(n) for n in range(passes)], np.float32)
-    return Schedule(rows[:, 0], rows[:, 1])
-
-
-SCHEDULES = {"constant": constant, "local_cycle": local_cycle}
+    learning_rate: Callable[[Any, Array], Array]  # (opt_state, i), of pass i
 
 
 def sgd(
@@ -138,11 +78,14 @@ OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
 }
 
 
-def make_optimizer(name: str, *, schedule: Schedule, **settings: float) -> Optimizer:
+def make_optimizer(
+    name: str, *, schedule: Schedule, momentum_reset: bool, **settings: float
+) -> Optimizer:
     """Optimizer `name` under `schedule`, with the `settings` that it takes.
 
-    The learning rate is applied outside the momentum buffer, as torch does, and the
-    buffer is carried from one stream batch to the next.
+    The learning rate is applied outside the momentum buffer, as torch does. The buffer
+    is carried from one run through the schedule to the next, as one torch optimizer
+    under a new scheduler would, or, with `momentum_reset`, starts again with it.
     """
     rates, momenta = jnp.asarray(schedule.learning_rate), jnp.asarray(schedule.momentum)
 
@@ -152,8 +95,36 @@ def make_optimizer(name: str, *, schedule: Schedule, **settings: float) -> Optim
     def update(
         grads: Params, opt_state: Any, params: Params, i: Array
     ) -> tuple[Params, Any]:
+        if momentum_reset:
+            fresh = transform(0).init(params)
+            opt_state = jax.tree.map(lambda a, b: jnp.where(i, b, a), fresh, opt_state)
         direction, opt_state = transform(i).update(grads, opt_state, params)
         steps = jax.tree.map(lambda d: -rates[i] * d, direction)
         return optax.apply_updates(params, steps), opt_state
 
-    return Optimizer(lambda p: transform(0).init(p), update, lambda i: rates[i])
+    optimizer = Optimizer(
+        lambda p: transform(0).init(p), update, lambda state, i: rates[i]
+    )
+    return optimizer if schedule.each_batch else counting(optimizer, len(rates))
+
+
+def counting(optimizer: Optimizer, period: int) -> Optimizer:
+    """`optimizer` along a schedule of `period` updates, whatever stream batches are."""
+
+    def init(params: Params) -> tuple[Array, Any]:
+        return jnp.zeros((), jnp.int32), optimizer.init(params)
+
+    def update(
+        grads: Params, opt_state: Any, params: Params, i: Array
+    ) -> tuple[Params, Any]:
+        del i
+        count, inner = opt_state
+        params, inner = optimizer.update(grads, inner, params, count)
+        return params, ((count + 1) % period, inner)
+
+    def learning_rate(opt_state: Any, i: Array) -> Array:
+        del i
+        count, inner = opt_state
+        return optimizer.learning_rate(inner, count)
+
+    return Optimizer(init, update, learning_rate)

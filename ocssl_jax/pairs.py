@@ -8,7 +8,8 @@ from ml_collections import ConfigDict
 from ocssl_jax.core import Method
 from ocssl_jax.errors import UsageError
 from ocssl_jax.strategies import STRATEGIES
-from ocssl_jax.wiring import group
+from ocssl_jax.strategies.rals import chosen_units
+from ocssl_jax.wiring import group, made
 
 TWO_VIEWS = frozenset({"osiris_r", "scale"})
 
@@ -58,8 +59,31 @@ def needs_room(config: ConfigDict, method: Method) -> None:
         )
 
 
+def needs_whole_parts(config: ConfigDict, method: Method) -> None:
+    """RALS judges parts of the pool where a method has one loss for a whole batch."""
+    if config.strategy.name != "rals":
+        return
+    own, stream = config.strategy.rals, config.stream.batch_size
+    part = own.part_size if method.whole else 1
+    replayed = config.strategy.replay_size
+    pool = {"stream.batch_size": stream, "strategy.replay_size": replayed}
+    for field, rows in pool.items():
+        if rows % part and own.pure_parts:
+            raise UsageError(
+                f"config.{field} must be a multiple of strategy.rals.part_size {part} "
+                f"with method {config.method.name}, got {rows}"
+            )
+    if sum(pool.values()) % part:
+        raise UsageError(
+            f"config.strategy.replay_size and stream.batch_size must add up to a "
+            f"multiple of strategy.rals.part_size {part}, got {sum(pool.values())}"
+        )
+    made(chosen_units, "strategy.rals", sum(pool.values()), own.selected, part)
+
+
 CHECKS: tuple[Callable[[ConfigDict, Method], None], ...] = (
     needs_distance,
     needs_two_views,
     needs_room,
+    needs_whole_parts,
 )

@@ -106,20 +106,22 @@ def pretrained(path: str, module: nn.Module, *, shape: tuple[int, ...]) -> Pretr
     return Pretrained(module, {"batch_stats": {}} | unflatten_dict(filled))
 
 
-def read(path: Path) -> Tensors:
+def read(path: Path, *, field: str = FIELD) -> Tensors:
     """Every tensor of a .safetensors file, as float32 if it is of any float format.
+
+    `field` is the config's that names the file, for errors.
 
     Raises:
       UsageError: if there is no such file, or it is of another format.
     """
     if not path.is_file():
-        raise UsageError(f"{FIELD}: there is no file {path}")
+        raise UsageError(f"{field}: there is no file {path}")
     try:
         tensors = load_file(path)
     except (OSError, SafetensorError, TypeError, KeyError) as error:
         # TypeError and KeyError: a number format that NumPy does not have.
         raise UsageError(
-            f"{FIELD}: {path} cannot be read as .safetensors of float32 ({error}); "
+            f"{field}: {path} cannot be read as .safetensors of float32 ({error}); "
             f"convert a PyTorch file with safetensors.torch.save_file"
         ) from error
     floats = {n: jnp.issubdtype(x.dtype, jnp.floating) for n, x in tensors.items()}
@@ -150,8 +152,17 @@ def torch_name(leaf: Leaf) -> str:
     return ".".join([*names, KINDS[kind]])
 
 
-def check(path: str, tensors: Tensors, shapes: Mapping[str, tuple[int, ...]]) -> None:
+def check(
+    path: str,
+    tensors: Tensors,
+    shapes: Mapping[str, tuple[int, ...]],
+    *,
+    field: str = FIELD,
+    what: str = "backbone",
+) -> None:
     """Tensors and `shapes` must have the same names and shapes, and finite values.
+
+    `field` is the config's that names the file and `what` it is for, for errors.
 
     Raises:
       UsageError: naming the first that do not fit.
@@ -178,6 +189,6 @@ def check(path: str, tensors: Tensors, shapes: Mapping[str, tuple[int, ...]]) ->
     if faults:
         more = f" and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
         raise UsageError(
-            f"{FIELD}: {path} does not fit the backbone: "
+            f"{field}: {path} does not fit the {what}: "
             f"{', '.join(faults[:SHOWN])}{more}"
         )

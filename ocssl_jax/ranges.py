@@ -21,6 +21,8 @@ ABOVE_0: Check = (lambda x: x > 0, "above 0")
 SEED: Check = (lambda x: 0 <= x < 2**32, "in [0, 2^32)")
 SHARE: Check = (lambda x: 0 <= x < 1, "in [0, 1)")
 
+NORMS = ("all", "hidden", "none")
+
 CHECKS: dict[str, Check] = {
     "passes": POSITIVE,
     "chunk": COUNT,
@@ -31,12 +33,15 @@ CHECKS: dict[str, Check] = {
     "stream.classes": COUNT,
     "stream.blur": POSITIVE,
     "stream.epochs": POSITIVE,
+    "stream.known": COUNT,
     "stream.val_ratio": SHARE,
     "stream.batch_size": POSITIVE,
     "stream.limit": COUNT,
     "backbone.width": OWN_WIDTH,
     "backbone.depth": OWN_WIDTH,
     "method.projection": WIDTH,
+    "method.projector.layers": WIDTH,
+    "method.projector.hidden": OWN_WIDTH,
     "method.mae.mask_ratio": (lambda x: 0 < x < 1, "in (0, 1)"),
     "method.mae.decoder_layers": POSITIVE,
     "method.mae.decoder_heads": POSITIVE,
@@ -62,11 +67,15 @@ CHECKS: dict[str, Check] = {
     "strategy.scale.positive_ratio": SHARE,
     "strategy.scale.distill_power": COUNT,
     "strategy.lump.alpha": ABOVE_0,
+    "strategy.rals.selected": COUNT,
+    "strategy.rals.part_size": (lambda x: x >= 2, "at least 2"),
     "optimizer.learning_rate": ABOVE_0,
     "optimizer.momentum": SHARE,
     "optimizer.weight_decay": COUNT,
     "optimizer.trust_coefficient": ABOVE_0,
     "optimizer.divisor": ABOVE_0,
+    "optimizer.period": COUNT,
+    "optimizer.warmup": COUNT,
     "probe.every": POSITIVE,
     "probe.labels_per_class": COUNT,
     "probe.batch_size": (lambda x: 1 <= x <= 65536, "in [1, 65536]"),
@@ -106,12 +115,19 @@ def validate(config: ConfigDict) -> None:
                 f"once, got {tuple(config.baselines)!r}"
             )
     validate_probe(config.probe)
-    if config.backbone.pretrained and "random" in config.baselines:
+    for name in ("backbone.pretrained", "method.pretrained"):
+        if get(config, name) and "random" in config.baselines:
+            raise UsageError(
+                "config.baselines: 'random' probes the first weights, and with "
+                f"{name} these are not random; leave it out"
+            )
+    if config.backbone.pretrained and config.method.pretrained:
         raise UsageError(
-            "config.baselines: 'random' probes the first weights, and with "
-            "backbone.pretrained these are not random; leave it out"
+            "config.method.pretrained must be '' with backbone.pretrained: the "
+            "learner's file has an encoder of its own"
         )
     one_of("precision", config.precision, ("float32", "bfloat16"))
+    one_of("method.projector.norms", config.method.projector.norms, NORMS)
     one_of("augment.per", config.augment.per, ("sample", "batch"))
 
 

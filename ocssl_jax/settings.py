@@ -19,7 +19,7 @@ from ocssl_jax.errors import UsageError, one_of
 from ocssl_jax.ranges import validate
 
 DEFAULTS = Path(__file__).resolve().parents[1] / "configs" / "default.py"
-PRETRAINED = "backbone.pretrained"
+PRETRAINED = ("backbone.pretrained", "method.pretrained")
 KINDS: dict[type, tuple[tuple[type, ...], str]] = {  # of a default as JSON holds it
     bool: ((bool,), "True or False"),
     int: ((int,), "a whole number"),
@@ -51,7 +51,8 @@ def resolve(config: ConfigDict, overrides: Mapping[str, Any]) -> ConfigDict:
     for name, value in flat(config.to_dict()).items():
         if isinstance(value, tuple) and any(isinstance(part, str) for part in value):
             put(config, name, split_names(value))
-    put(config, PRETRAINED, absolute(get(config, PRETRAINED)))
+    for name in PRETRAINED:
+        put(config, name, absolute(get(config, name)))
     validate(config)
     return config
 
@@ -129,8 +130,9 @@ def filled(fields: Any, like: Mapping[str, Any] | None = None) -> Any:
         if name in present and _idle(name, like or {}):
             put(known, name, value)
     whole = _under(fields, known)
-    if isinstance(path := flat(whole).get(PRETRAINED), str):
-        put(whole, PRETRAINED, absolute(path))
+    for name in PRETRAINED:
+        if isinstance(path := flat(whole).get(name), str):
+            put(whole, name, absolute(path))
     return whole
 
 

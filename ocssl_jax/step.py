@@ -65,8 +65,8 @@ def make_step(
     Returns:
       `init(key, stream) -> TrainState`, which reads shapes off an example `stream`, and
       `train_step(state, stream) -> state, metrics`, whose metrics are scalars, means
-      over the passes. Both may be jitted, vmapped over a leading axis of seeds, and
-      donated.
+      over the passes, and arrays [p] of what each pass's draw told. Both may be jitted,
+      vmapped over a leading axis of seeds, and donated.
     """
 
     def learner_of(params: Any, model: Any) -> Learner:
@@ -83,7 +83,7 @@ def make_step(
 
     def one_pass(
         stream: Stream, carry: Any, x: tuple[Array, Key]
-    ) -> tuple[Any, tuple[Outputs, Metrics]]:
+    ) -> tuple[Any, tuple[Outputs, Metrics, Metrics]]:
         params, model, kept, opt_state = carry
         i, key = x
         k_draw, k_loss = jax.random.split(key)
@@ -104,6 +104,7 @@ def make_step(
         (loss, (out, terms)), grads = jax.value_and_grad(objective, has_aux=True)(
             params
         )
+        rate = optimizer.learning_rate(opt_state, i)
         params, opt_state = optimizer.update(grads, opt_state, params, i)
         model = method.update(params["method"], out.model)
         kept = strategy.update(kept, learner_of(params, model), batch, out)
@@ -111,11 +112,11 @@ def make_step(
             "loss": loss,
             **{f"loss_{name}": value for name, value in terms.items()},
             "gradient_norm": optax.tree.norm(grads),
-            "learning_rate": optimizer.learning_rate(i),
+            "learning_rate": rate,
             "rows": jnp.sum(batch.mask),
         }
         out = out._replace(model=(), terms=())
-        return (params, model, kept, opt_state), (out, metrics)
+        return (params, model, kept, opt_state), (out, metrics, batch.told)
 
     def train_step(state: TrainState, stream: Stream) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(state.key, state.step)
@@ -126,7 +127,7 @@ def make_step(
 
         carry = (state.params, model, kept, state.opt_state)
         xs = (jnp.arange(passes), jax.random.split(k_passes, passes))
-        carry, (outs, seen) = jax.lax.scan(
+        carry, (outs, seen, told) = jax.lax.scan(
             lambda c, x: one_pass(stream, c, x), carry, xs
         )
         params, model, kept, opt_state = carry
@@ -137,6 +138,6 @@ def make_step(
         learner = learner_of(params, model)
         kept, model = strategy.end(k_end, kept, learner, stream, out)
         state = TrainState(state.key, state.step + 1, params, model, kept, opt_state)
-        return state, metrics | strategy.metrics(kept)
+        return state, metrics | told | strategy.metrics(kept)
 
     return init, train_step

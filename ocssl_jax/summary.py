@@ -42,7 +42,7 @@ def summarised(
             "train_images_per_s": learner.trained / seconds,
         },
         "steps": learner.step,
-        "updates": learner.step * config.passes,
+        "updates": (learner.step - learner.passed) * config.passes,
         "samples_seen": learner.samples(learner.step),
         "skipped_files": len(learner.experiment.dataset.skipped),
     }

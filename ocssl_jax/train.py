@@ -48,11 +48,10 @@ class Run:
         self.debug = Debug(experiment.learning.step) if config.debug else None
         self.chunk = 1 if self.debug else self.chunk
         mesh = make_mesh(jax.devices(), seeds=len(config.seeds), **config.mesh)
-        self.seeds = seeds.carrier(
-            experiment.learning.init,
-            experiment.learning.step,
-            mesh,
-            vmap=config.backbone.name in DENSE,
+        made = experiment.learning
+        self.seeds, self.passing = (
+            seeds.carrier(made.init, step, mesh, vmap=config.backbone.name in DENSE)
+            for step in (made.step, made.passing)
         )
         self.clock, self.standing = Clock(), Standing(config.seeds)
         self._fed: dict[int, Stream] = {}  # read ahead, by first step
@@ -61,6 +60,7 @@ class Run:
         last = np.flatnonzero(np.diff(which, append=-1))
         self.ends = {int(i) + 1: int(which[i]) for i in last}  # step -> experience
         self.total = len(which)
+        self.passed = int(np.count_nonzero(which < config.stream.known))
         self.tasks = len(experiment.judged[1].val)  # that are probed
         rows = experiment.schedules[0].mask.sum(axis=1)  # the same for every seed
         self.met = np.concatenate([[0], np.cumsum(rows)])  # stream images by step
@@ -120,7 +120,10 @@ class Run:
             try:
                 self._end_experience(progress, resumed=True)
                 while self.step < self.total:
-                    self._chunk(progress)
+                    if self.step < self.passed:
+                        self._pass_by()
+                    else:
+                        self._chunk(progress)
                     where = f"after stream batch {self.step} of {self.total}"
                     if stop.seen() or self._save_due():
                         self._save()
@@ -163,6 +166,17 @@ class Run:
         every = self.config.checkpoint.every
         end = min(end for end in self.ends if end > step)
         return min(step + self.chunk, (step // every + 1) * every, end)
+
+    def _pass_by(self) -> None:
+        """Let memories and teachers see what was learnt before, up to the next stop."""
+        first, stop = self.step, self._next_stop(self.step)
+        with self.clock.part("train_s"):
+            arrived = self.feed(first, stop)
+            going = self.standing.mask
+            self.states, _ = self.passing.learn(
+                self.states, arrived, stop - first, going
+            )
+        self.step = stop
 
     def _chunk(self, progress: Progress) -> None:
         """Learn up to the next stop; the host waits once, for the metrics."""

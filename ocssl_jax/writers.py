@@ -45,6 +45,8 @@ def record(
 ) -> dict[str, Any]:
     """A line of `metrics.jsonl`: means over seeds, then every seed's value.
 
+    What a draw told has a number a pass, a list in place of a number.
+
     Args:
       step: the stream batch, from 1.
       samples: stream images that a seed has met.
@@ -53,14 +55,20 @@ def record(
     """
     known = [metrics for metrics in per_seed if metrics]
     names = known[0] if known else ()
-    values = {n: [m and float(m[n]) for m in per_seed] for n in names}
+    own = {n: [_numbers(m[n]) if m else None for m in per_seed] for n in names}
+    means = {n: np.mean([v for v in own[n] if v is not None], axis=0) for n in names}
     return {
         "step": step,
         "samples_seen": samples,
         "experience": experience,
-        **{n: float(np.mean([v for v in values[n] if v is not None])) for n in names},
-        "per_seed": values,
+        **{n: mean.tolist() for n, mean in means.items()},
+        "per_seed": own,
     }
+
+
+def _numbers(value: Any) -> Any:
+    """A number, or a list of a number a pass."""
+    return np.asarray(value, np.float64).tolist()
 
 
 class Lines:

@@ -23,6 +23,7 @@ def get_config(variant: str) -> ConfigDict:
             "ema_decay": 0.98,
         }
     )
+    config.strategy.rals.part_size = 2  # of 10 and 32 rows
     config.strategy.climb.centroid_memory.update(
         {"stm": 30, "ltm": 10, "images_per_centroid": 8, "window": 100}
     )

@@ -129,6 +129,9 @@ def test_spatial_sizes_of_both_resnet_stems():
     sides = [small[f"stage{s}_block2"][1] for s in (1, 2, 3, 4)]
     assert sides == [32, 16, 8, 4]
     assert [small[f"stage{s}_block2"][3] for s in (1, 2, 3, 4)] == [3, 6, 12, 24]
+    padded = activations(build("resnet18", 32, stem="padded"), 32)  # solo-learn's
+    assert padded["stem_conv"] == (1, 34, 34, 3)
+    assert [padded[f"stage{s}_block2"][1] for s in (1, 2, 3, 4)] == [34, 17, 9, 5]
     large = activations(build("resnet18", 224), 224)
     assert large["stem_conv"][1] == 112
     assert [large[f"stage{s}_block2"][1] for s in (1, 2, 3, 4)] == [56, 28, 14, 7]
@@ -302,7 +305,7 @@ def test_bad_requests_say_what_is_allowed():
         build("resnet18", 8, -1)
     with pytest.raises(ValueError, match="depth >= 0"):
         build("vit_tiny", 8, 12, depth=-1)
-    with pytest.raises(ValueError, match="stem must be one of auto, small, large"):
+    with pytest.raises(ValueError, match="stem must be one of auto, small, padded"):
         build("mlp", stem="medium")
     with pytest.raises(ValueError, match="pool must be one of cls, mean"):
         build("mlp", pool="max")

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import default, released, split_cifar100
+from configs import default, released, speed_cifar100, speed_small, split_cifar100
 from ocssl_jax import build, data, dotted, learning, ranges, settings, workdir
 from ocssl_jax.core import Stream
 from ocssl_jax.data import DATASETS
@@ -25,12 +25,24 @@ SHAPES = {
 }
 KINDS = ("", "-irregular")
 TABLE = [f"{s}-{t}{k}" for s in STRATEGIES for t in split_cifar100.TASKS for k in KINDS]
+SPEED = (
+    *(f"{m}-{w}-20" for m in speed_cifar100.PEAKS for w in speed_cifar100.SELECTIONS),
+    *(f"{m}-pretrain" for m in speed_cifar100.METHODS),
+    *(f"{m}-{w}-50" for m in speed_cifar100.METHODS for w in speed_cifar100.BASELINES),
+)
 VARIANTS = {
     "climb_cifar100": split_cifar100.TASKS,
     "released": tuple(released.VARIANTS),
     "small_cifar100": tuple(STRATEGIES),
     "split_cifar100": TABLE,
     "split_imagenet100": TABLE,
+    "speed_cifar100": SPEED,
+    "speed_imagenet100": SPEED,
+    "speed_small": tuple(
+        f"{which}-{schedule}-10"
+        for which in speed_cifar100.SELECTIONS
+        for schedule in ("cycle", "constant")
+    ),
 }
 NAMES = sorted(p.stem for p in (ROOT / "configs").glob("*.py"))
 EVERY = [(name, variant) for name in NAMES for variant in VARIANTS.get(name, (None,))]
@@ -43,6 +55,12 @@ LEARNERS = [
     or (name, variant) in {("released", v) for v in ("cla_b", "iid", "multiple_runs")}
     or (name, variant) in {("split_cifar100", f"{s}-20") for s in STRATEGIES}
     or (name, variant) in {("split_imagenet100", f"{s}-20") for s in ("climb", "scale")}
+    or (name, variant)
+    in {
+        ("speed_cifar100", "barlow_twins-rals-20"),
+        ("speed_cifar100", "byol-cassle-50"),
+        ("speed_small", "rals-cycle-10"),
+    }
 ]
 CASES = [(name, variant, "paper") for name, variant in LEARNERS]
 CASES += [
@@ -78,6 +96,32 @@ def test_every_variant_resolves_to_known_names_and_possible_tasks(name, variant)
         assert chosen == (strategy, tasks, *(kind or ["class"]))
 
 
+@pytest.mark.parametrize(
+    "variant", ["simclr", "byol-rals-10", "simclr-rals", "simclr-rals-0", "x-pretrain"]
+)
+def test_a_variant_of_the_speed_table_that_is_none_is_refused(variant):
+    with pytest.raises(ValueError, match=r"METHOD-WHICH-STEPS, .* not '" + variant):
+        speed_cifar100.get_config(variant)
+    with pytest.raises(ValueError, match="WHICH-SCHEDULE-STEPS"):
+        speed_small.get_config(variant)
+
+
+def test_the_speed_table_has_cassles_order_and_the_papers_sizes():
+    config = speed_cifar100.get_config("simclr-rals-50")
+    assert (config.stream.batch_size, config.strategy.replay_size) == (128, 256)
+    assert (config.passes, config.optimizer.rise) == (50, 0.25)
+    labels, s = np.repeat(np.arange(100), 10), config.stream
+    bench = data.benchmark(
+        labels, labels, kind=s.kind, tasks=s.tasks, seed=s.seed, val_ratio=0.0
+    )
+    # The published order, torch.randperm(100) with seed 5.
+    assert bench.classes[0][:8] == (11, 22, 39, 23, 42, 30, 78, 81)
+    assert bench.classes[4][-3:] == (56, 24, 41)
+    pretrain = speed_cifar100.get_config("simclr-pretrain")
+    assert pretrain.stream.classes == 20 and pretrain.checkpoint.learner
+    assert (pretrain.optimizer.period, pretrain.optimizer.warmup) == (20_000, 400)
+
+
 @pytest.mark.parametrize("variant", ["climb", "climb-7", "climb-20-odd", "20"])
 def test_a_variant_that_is_none_is_refused(variant):
     with pytest.raises(ValueError, match="STRATEGY-TASKS"):
@@ -90,6 +134,7 @@ def test_a_variant_that_is_none_is_refused(variant):
 def test_config_builds_and_its_step_has_shapes(name, variant, fidelity):
     config = load(name, variant)
     config.fidelity = fidelity
+    config.method.pretrained = ""  # another run's, which there is not
     config = settings.resolve(config, {"fidelity": fidelity})
     shape = SHAPES[config.stream.dataset]
     spec = DATASETS[config.stream.dataset]
@@ -257,7 +302,7 @@ def test_other_wrong_values_are_named(name, value, words):
         ("method.name", ", ".join(METHODS)),
         ("strategy.name", ", ".join(STRATEGIES)),
         ("optimizer.name", "sgd, adam, lars"),
-        ("optimizer.schedule", "constant, local_cycle"),
+        ("optimizer.schedule", "constant, local_cycle, warmup_cosine"),
         ("probe.dataset", "digits, cifar10"),
     ],
 )

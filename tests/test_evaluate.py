@@ -348,7 +348,7 @@ def test_what_is_no_run_is_refused(copy, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        (["--probe=ridge,knnn"], "linear, ridge, knn"),
+        (["--probe=ridge,knnn"], "linear, linear_sgd, ridge, knn"),
         (["--probe=,"], "at least one name"),
         (["--scope=all"], "joint, upto, separate"),
         (["--ratio=0"], "shares in (0, 1]"),

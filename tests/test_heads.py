@@ -12,6 +12,8 @@ MASK = np.array([True, True, False, True, False, True])
 HEADS = {
     "projector": Projector(12, True, jnp.float32),
     "projector without final norm": Projector(12, False, jnp.float32),
+    "projector of two layers": Projector(12, True, jnp.float32, 2, 20, "hidden"),
+    "projector without norms": Projector(12, True, jnp.float32, 2, 20, "none"),
     "predictor": Predictor(5, 12, jnp.float32),
     "aligner": Aligner(5, 12, jnp.float32),
 }
@@ -51,6 +53,8 @@ def test_parameter_counts_name_every_layer():
     expected = {
         "projector": two + f * d,
         "projector without final norm": two + f * d,
+        "projector of two layers": f * 20 + 2 * 20 + 20 * d + d,
+        "projector without norms": f * 20 + 20 + 20 * d + d,
         "predictor": f * hidden + 2 * hidden + hidden * d + d,
         "aligner": f * hidden + 2 * hidden + hidden * d + d,
     }
@@ -75,6 +79,16 @@ def test_projector_equals_the_written_formula():
     plain = HEADS["projector without final norm"]
     variables["batch_stats"].pop("norm3")
     np.testing.assert_allclose(train(plain, variables, x)[0], y, atol=1e-5)
+
+
+def test_projector_without_norms_is_two_affine_maps():
+    """CaSSLe's for SimCLR."""
+    x, variables = example(HEADS["projector without norms"])
+    p = jax.tree.map(np.asarray, variables["params"])
+    y = np.maximum(np.asarray(x) @ p["linear1"]["kernel"] + p["linear1"]["bias"], 0)
+    y = y @ p["linear2"]["kernel"] + p["linear2"]["bias"]
+    got = train(HEADS["projector without norms"], variables, x)[0]
+    np.testing.assert_allclose(got, y, atol=1e-5)
 
 
 def test_predictor_equals_the_written_formula():
@@ -113,6 +127,7 @@ def test_eval_mode_leaves_statistics_and_gives_float32(name):
     y, new = head.apply(variables, x, train=False, mutable=["batch_stats"])
     chex.assert_shape(y, (6, 12))
     chex.assert_type(y, jnp.float32)
-    chex.assert_trees_all_equal(new["batch_stats"], variables["batch_stats"])
+    known = variables.get("batch_stats", {})  # a head without norms has none
+    chex.assert_trees_all_equal(new.get("batch_stats", {}), known)
     wide = HEADS[name].apply(variables, x, train=False)
     np.testing.assert_allclose(y, wide, atol=0.05)

@@ -67,7 +67,7 @@ MORE = [
     (["--config.seeds[0]=5"], ["seeds[0]"]),
     (["--config.stream.batch_size=100000"], ["at most 1299"]),
     (["--config.method.simclr.temperature=0"], ["temperature must be above 0"]),
-    (["--config.probe.names=ridge,knnn"], ["linear, ridge, knn", "'knnn'"]),
+    (["--config.probe.names=ridge,knnn"], ["linear, linear_sgd, ridge, knn", "'knnn'"]),
     (["--config.stream.val_ratio=0"], ["stream.val_ratio"]),
 ]
 

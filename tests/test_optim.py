@@ -1,59 +1,14 @@
-"""Schedules against golden values, optimizers against the recurrences written out."""
+"""Optimizers against the recurrences written out, over several runs of a schedule."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ocssl_jax.optim import OPTIMIZERS, constant, local_cycle, make_optimizer
-
-# torch.optim.lr_scheduler.OneCycleLR(max_lr=1, total_steps=10, pct_start=.5,
-# div_factor=10, base_momentum=.85, max_momentum=.95), printed by torch 2.13.
-RATES_10 = [0.1, 0.2318, 0.55, 0.8682, 1.0, 0.90451, 0.65451, 0.3455, 0.0955, 1e-5]
-MOMENTA_10 = [
-    *(0.95, 0.93536, 0.9, 0.86464, 0.85),
-    *(0.85955, 0.88455, 0.91545, 0.94045, 0.95),
-]
+from ocssl_jax.optim import OPTIMIZERS, make_optimizer
+from ocssl_jax.schedules import constant, local_cycle, warmup_cosine
 
 ETA = 0.03  # LARS: some layers' own rate is below the schedule's, some above
-
-
-def cycle(passes, rise=0.5):
-    return local_cycle(passes, peak=1.0, rise=rise, divisor=10.0, momentum=0.0)
-
-
-def test_local_cycle_of_ten_passes():
-    np.testing.assert_allclose(cycle(10).learning_rate, RATES_10, atol=1e-5)
-    np.testing.assert_allclose(cycle(10).momentum, MOMENTA_10, atol=1e-5)
-
-
-def test_local_cycle_of_twenty_and_fifty_passes():
-    rates = cycle(20).learning_rate
-    np.testing.assert_allclose(
-        rates[[0, 5, 9, 10, 15, 19]],
-        [0.1, 0.62814, 1.0, 0.97553, 0.3455, 1e-5],
-        atol=1e-5,
-    )
-    rates = cycle(50, 0.25)
-    np.testing.assert_allclose(
-        rates.learning_rate[[11, 12, 13, 49]],
-        [0.995809, 0.999561, 0.996057, 1e-5],
-        atol=1e-5,
-    )
-    assert rates.momentum[12] == pytest.approx(0.850044, abs=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("passes", "rise", "mean"), [(10, 0.5, 0.475), (20, 0.5, 0.5), (50, 0.25, 0.5025)]
-)
-def test_local_cycle_has_the_mean_of_the_formula(passes, rise, mean):
-    assert cycle(passes, rise).learning_rate.mean() == pytest.approx(mean, abs=6e-4)
-
-
-@pytest.mark.parametrize("passes", [1, 2])
-def test_local_cycle_refuses_what_torch_divides_by_zero_on(passes):
-    with pytest.raises(ValueError, match="rise \\* passes"):
-        cycle(passes)
 
 
 def lars_step(w, v, g, *, rate, mu, decay, eta):
@@ -66,10 +21,14 @@ def lars_step(w, v, g, *, rate, mu, decay, eta):
     return w - rate * (g + mu * v), v
 
 
-def step_by_hand(name, w, grads, *, rates, momenta, decay):
-    """torch's SGD and Adam and the LARS wrapper, in float64."""
-    v = m = s = np.zeros_like(w)
-    for t, (g, rate, mu) in enumerate(zip(grads, rates, momenta, strict=True), 1):
+def step_by_hand(name, w, grads, *, rates, momenta, decay, reset=0):
+    """torch's SGD and Adam and the LARS wrapper, in float64; `reset`: every so many."""
+    t, v = 0, np.zeros_like(w)
+    m = s = v
+    for n, (g, rate, mu) in enumerate(zip(grads, rates, momenta, strict=True)):
+        if reset and n % reset == 0:
+            t, v, m, s = 0, 0 * v, 0 * m, 0 * s
+        t += 1
         if name == "lars":
             w, v = lars_step(w, v, g, rate=rate, mu=mu, decay=decay, eta=ETA)
             continue
@@ -94,31 +53,71 @@ def run(optimizer, params, grads, passes):
     return params
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
-def test_optimizer_follows_the_recurrence_over_stream_batches(name):
+def settings_of(name):
+    return {"trust_coefficient": ETA} if name == "lars" else {}
+
+
+def compared(name, schedule, passes, batches, *, reset):
+    """What the optimizer gives and what the recurrence does, by parameter."""
     rng = np.random.default_rng(0)
-    passes, batches, decay = 4, 3, 0.01
-    if name == "adam":
-        schedule = constant(passes, peak=0.3, momentum=0.9)
-    else:
-        schedule = local_cycle(passes, peak=0.3, rise=0.5, divisor=10.0, momentum=0.0)
-    settings = {"trust_coefficient": ETA} if name == "lars" else {}
-    optimizer = make_optimizer(name, schedule=schedule, weight_decay=decay, **settings)
+    decay, period = 0.01, len(schedule.learning_rate)
+    optimizer = make_optimizer(
+        name,
+        schedule=schedule,
+        momentum_reset=reset,
+        weight_decay=decay,
+        **settings_of(name),
+    )
     params = {"bias": rng.normal(size=5), "kernel": rng.normal(size=(3, 5))}
-    grads = {
-        k: rng.normal(size=(batches * passes, *w.shape)) for k, w in params.items()
-    }
+    updates = batches * passes
+    grads = {k: rng.normal(size=(updates, *w.shape)) for k, w in params.items()}
     got = run(optimizer, params, grads, passes)
-    for k, w in params.items():
-        expected = step_by_hand(
+    expected = {
+        k: step_by_hand(
             name,
             w,
             grads[k],
-            rates=np.tile(schedule.learning_rate, batches),
-            momenta=np.tile(schedule.momentum, batches),
+            rates=np.resize(schedule.learning_rate, updates),
+            momenta=np.resize(schedule.momentum, updates),
             decay=decay,
+            reset=period if reset else 0,
         )
-        np.testing.assert_allclose(got[k], expected, rtol=5e-5, atol=1e-6)
+        for k, w in params.items()
+    }
+    return got, expected
+
+
+@pytest.mark.parametrize("reset", [False, True], ids=["carried", "reset"])
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_optimizer_follows_the_recurrence_over_stream_batches(name, reset):
+    passes = 4
+    schedule = local_cycle(passes, peak=0.3, rise=0.5, divisor=10.0)
+    if name == "adam":
+        schedule = constant(passes, peak=0.3, momentum=0.9)
+    got, expected = compared(name, schedule, passes, 3, reset=reset)
+    for k in got:
+        np.testing.assert_allclose(got[k], expected[k], rtol=5e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("reset", [False, True], ids=["carried", "reset"])
+def test_a_longer_schedule_goes_on_over_stream_batches_and_starts_again(reset):
+    schedule = warmup_cosine(2, peak=0.3, momentum=0.9, period=3, warmup=1)
+    got, expected = compared("sgd", schedule, 2, 7, reset=reset)
+    for k in got:
+        np.testing.assert_allclose(got[k], expected[k], rtol=5e-5, atol=1e-6)
+
+
+def test_the_learning_rate_that_is_told_is_that_of_the_next_update():
+    schedule = warmup_cosine(1, peak=0.3, momentum=0.9, period=3, warmup=1)
+    optimizer = make_optimizer(
+        "sgd", schedule=schedule, momentum_reset=False, weight_decay=0.0
+    )
+    w = jnp.ones(1)
+    state, seen = optimizer.init(w), []
+    for _ in range(4):
+        seen.append(float(optimizer.learning_rate(state, jnp.int32(0))))
+        w, state = optimizer.update(w, state, w, jnp.int32(0))
+    np.testing.assert_allclose(seen, np.resize(schedule.learning_rate, 4))
 
 
 # LARS
@@ -127,7 +126,11 @@ def test_optimizer_follows_the_recurrence_over_stream_batches(name):
 def lars_of(rate, decay=0.1):
     schedule = constant(1, peak=rate, momentum=0.9)
     return make_optimizer(
-        "lars", schedule=schedule, weight_decay=decay, trust_coefficient=ETA
+        "lars",
+        schedule=schedule,
+        momentum_reset=False,
+        weight_decay=decay,
+        trust_coefficient=ETA,
     )
 
 

@@ -10,16 +10,21 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from ocssl_jax.augment import sets
+from ocssl_jax.augment import cassle, sets
 from ocssl_jax.augment.transforms import Transform, chain
 from ocssl_jax.core import Array, Augment, Key, Prepare
 
-SETS: dict[str, Callable[[int], list[Transform]]] = {  # image_size -> transforms
+Recipe = list[Transform] | tuple[list[Transform], ...]  # of all views, or of each
+
+SETS: dict[str, Callable[[int], Recipe]] = {  # by image_size
     "simclr": sets.simclr,
     "common": sets.common,
     "simsiam": sets.simsiam,
     "glyphs": sets.glyphs,
     "none": sets.none,
+    "cassle_simclr": cassle.simclr,
+    "cassle_twins": cassle.twins,
+    "cassle_vicreg": cassle.vicreg,
 }
 PER = ("sample", "batch")
 
@@ -79,22 +84,33 @@ def make_augment(
     normalize = _normalize(mean, std)
     if len(mean) != channels:
         raise ValueError(f"mean has {len(mean)} entries for {channels} channels")
-    transform = chain(SETS[name](image_size))
-
-    def view(key: Key, image: Array) -> Array:
-        return transform.apply(image, transform.draw(key, image.shape))
-
+    recipe = SETS[name](image_size)
+    own = recipe if isinstance(recipe, tuple) else (recipe,)
+    if len(own) not in (1, views):
+        raise ValueError(f"{name!r} is for {len(own)} views of an image, not {views}")
     sample = per == "sample"
-    rows = jax.vmap(view, in_axes=(0 if sample else None, 0))
+    rows = [_rows(chain(transforms), sample=sample) for transforms in own]
 
     def augment(key: Key, images: Array) -> Array:
         n = images.shape[0]
         chex.assert_shape(images, (n, image_size, image_size, channels))
         keys = jax.random.split(key, (views, n) if sample else views)
-        seen = jax.vmap(rows, in_axes=(0, None))(keys, _unit_range(images))
-        return normalize(seen)
+        pixels = _unit_range(images)
+        if len(rows) == 1:
+            return normalize(jax.vmap(rows[0], in_axes=(0, None))(keys, pixels))
+        seen = [view(keys[v], pixels) for v, view in enumerate(rows)]
+        return normalize(jnp.stack(seen))
 
     return augment
+
+
+def _rows(transform: Transform, *, sample: bool) -> Callable[[Array, Array], Array]:
+    """(keys [n], or one for all; images [n h w c]) -> one view of each [n h w c]."""
+
+    def view(key: Key, image: Array) -> Array:
+        return transform.apply(image, transform.draw(key, image.shape))
+
+    return jax.vmap(view, in_axes=(0 if sample else None, 0))
 
 
 def _unit_range(images: Array) -> Array:

@@ -7,6 +7,7 @@ image of one channel is its own gray image: saturation, hue and grayscale leave 
 Formulas: torchvision's `transforms.functional` for float tensors.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import chex
@@ -16,6 +17,7 @@ import jax.numpy as jnp
 from ocssl_jax.core import Array
 
 LUMA = (0.2989, 0.587, 0.114)  # torchvision's rounding of ITU-R 601; sums to 0.9999
+Kernel = Callable[[Array], Array]  # distance in pixels, 0 or more -> weight
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)  # the numbers in a jitter's order
 
 
@@ -38,11 +40,26 @@ class Jitter(NamedTuple):
     order: Array  # [4] int32, which of BRIGHTNESS .. HUE comes first, second, ...
 
 
-def resize_weights(start: Array, length: Array, *, size: int, out: int) -> Array:
+def triangle(distance: Array) -> Array:
+    """Bilinear interpolation's weight [...] at a distance [...] in pixels."""
+    return jnp.maximum(1.0 - distance, 0.0)
+
+
+def cubic(distance: Array) -> Array:
+    """Bicubic interpolation's weight [...] (Keys 1981 with a = -1/2, as Pillow's)."""
+    d = distance
+    near = (1.5 * d - 2.5) * d * d + 1.0
+    far = ((-0.5 * d + 2.5) * d - 4.0) * d + 2.0
+    return jnp.where(d < 1.0, near, jnp.where(d < 2.0, far, 0.0))
+
+
+def resize_weights(
+    start: Array, length: Array, *, size: int, out: int, kernel: Kernel = triangle
+) -> Array:
     """Matrix [out size] that cuts `length` pixels from `start` and resizes them.
 
-    Bilinear with antialias: a triangle as wide as an output pixel, at least one input
-    pixel. Pixels outside the cut get weight 0 and rows are scaled to sum to 1, which is
+    With antialias: the kernel's pixel is an output pixel, but at least one input pixel.
+    Pixels outside the cut get weight 0 and rows are scaled to sum to 1, which is
     what cropping first means; an interpolation of the whole image would read beyond.
 
     Args:
@@ -50,6 +67,7 @@ def resize_weights(start: Array, length: Array, *, size: int, out: int) -> Array
       length: [] pixels cut, at least 1.
       size: pixels of the input.
       out: pixels of the output.
+      kernel: `triangle` or `cubic`.
     """
     first, length = jnp.float32(start), jnp.float32(length)
     scale = length / out
@@ -57,28 +75,37 @@ def resize_weights(start: Array, length: Array, *, size: int, out: int) -> Array
     pixel = jnp.arange(size, dtype=jnp.float32) + 0.5  # [size]
     distance = jnp.abs(pixel[None, :] - centre[:, None]) / jnp.maximum(scale, 1.0)
     inside = (pixel > first) & (pixel < first + length)
-    weight = jnp.where(inside[None, :], jnp.maximum(1.0 - distance, 0.0), 0.0)
+    weight = jnp.where(inside[None, :], kernel(distance), 0.0)
     return weight / jnp.sum(weight, axis=1, keepdims=True)
 
 
-def resized_crop(image: Array, box: Box, *, size: tuple[int, int]) -> Array:
+def resized_crop(
+    image: Array, box: Box, *, size: tuple[int, int], kernel: Kernel = triangle
+) -> Array:
     """Cuts `box` out of `image` [h w c], then resizes the cut to [*size c].
 
     Two small matrix products, no gather; a full box of the same size is the identity.
+    What a cubic kernel overshoots is cut off.
     """
     chex.assert_rank(image, 3)
     h, w, _ = image.shape
-    rows = resize_weights(box.top, box.height, size=h, out=size[0])
-    columns = resize_weights(box.left, box.width, size=w, out=size[1])
+    rows = resize_weights(box.top, box.height, size=h, out=size[0], kernel=kernel)
+    columns = resize_weights(box.left, box.width, size=w, out=size[1], kernel=kernel)
     # Accelerators would round the factors to 10 bits or fewer: pixels have 8.
     exact = jax.lax.Precision.HIGHEST
     image = jnp.einsum("oh,hwc->owc", rows, image, precision=exact)
-    return jnp.einsum("pw,owc->opc", columns, image, precision=exact)
+    image = jnp.einsum("pw,owc->opc", columns, image, precision=exact)
+    return image if kernel is triangle else jnp.clip(image, 0.0, 1.0)
 
 
 def flip(image: Array) -> Array:
     """`image` [h w c] mirrored left to right."""
     return jnp.flip(image, axis=1)
+
+
+def solarize(image: Array) -> Array:
+    """Turns what is 128 of 255 or brighter in `image` [h w c] into its negative."""
+    return jnp.where(image >= 128 / 255, 1.0 - image, image)
 
 
 def luma(image: Array) -> Array:

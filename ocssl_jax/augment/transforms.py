@@ -120,13 +120,16 @@ def draw_box(
 
 
 def random_resized_crop(
-    *, scale: tuple[float, float], ratio: tuple[float, float]
+    *,
+    scale: tuple[float, float],
+    ratio: tuple[float, float],
+    kernel: ops.Kernel = ops.triangle,
 ) -> Transform:
-    """A random box (`draw_box`) resized to the whole image."""
+    """A random box (`draw_box`) resized to the whole image with `kernel`."""
     return Transform(
         lambda key, shape: draw_box(key, shape, scale=scale, ratio=ratio),
         lambda image, box: ops.resized_crop(
-            image, box, size=(image.shape[0], image.shape[1])
+            image, box, size=(image.shape[0], image.shape[1]), kernel=kernel
         ),
     )
 

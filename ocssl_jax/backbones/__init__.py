@@ -18,7 +18,7 @@ from ocssl_jax.backbones.resnet9 import ResNet9
 from ocssl_jax.backbones.vit import POOLS, vit_tiny
 
 SMALL_IMAGE = 32  # up to this side a ResNet starts without pooling
-STEMS = ("auto", "small", "large")
+STEMS = ("auto", "small", "padded", "large")
 
 
 class Wanted(NamedTuple):
@@ -38,8 +38,9 @@ Factory = Callable[[Wanted], nn.Module]
 def _resnet(blocks: tuple[int, int, int, int], *, bottleneck: bool) -> Factory:
     def make(wanted: Wanted) -> nn.Module:
         fits_small = wanted.stem == "auto" and wanted.image_size <= SMALL_IMAGE
-        small = wanted.stem == "small" or fits_small
-        return ResNet(blocks, bottleneck, wanted.width, small, wanted.dtype)
+        small = wanted.stem in ("small", "padded") or fits_small
+        padding = 2 if wanted.stem == "padded" else 1
+        return ResNet(blocks, bottleneck, wanted.width, small, wanted.dtype, padding)
 
     return make
 
@@ -103,8 +104,9 @@ def make_backbone(
       dtype: of the computation, float32 or bfloat16; parameters are always float32.
       width: channels of the first layer; 0 means the width that the name stands for.
       depth: of a ViT, its blocks; 0 means the depth that the name stands for.
-      stem: of a ResNet, 'small' (3x3, no pooling), 'large' (7x7, pooling) or 'auto',
-        which is small for images of at most 32 pixels.
+      stem: of a ResNet, 'small' (3x3, no pooling), 'padded' (the same with two pixels
+        around the image), 'large' (7x7, pooling) or 'auto', which is small for images
+        of at most 32 pixels.
       pool: of a ViT, what its features are: 'cls' or 'mean'.
 
     Returns:

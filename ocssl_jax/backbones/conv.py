@@ -131,6 +131,7 @@ class Conv(nn.Module):
       use_bias: adds a bias U(+-1/sqrt(fan_in)) for each output channel.
       kernel_init: initialiser of the [size size i o] kernel.
       dtype: of the computation; parameters are float32.
+      pad: pixels added on each side; None: size // 2, which keeps the image's size.
     """
 
     features: int
@@ -139,13 +140,14 @@ class Conv(nn.Module):
     use_bias: bool
     kernel_init: nn.initializers.Initializer
     dtype: DTypeLike
+    pad: int | None = None
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        """[n h w i] -> [n h' w' o], padded by size // 2 on each side."""
+        """[n h w i] -> [n h' w' o]."""
         shape = (self.size, self.size, x.shape[3], self.features)
         kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
-        pad = (self.size // 2, self.size // 2)
+        pad = (self.size // 2 if self.pad is None else self.pad,) * 2
         y = conv(
             x.astype(self.dtype),
             kernel.astype(self.dtype),

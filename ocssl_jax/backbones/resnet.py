@@ -78,6 +78,8 @@ class ResNet(nn.Module):
       width: channels of the stem and the first stage; each stage doubles it.
       small_stem: 3x3 without pooling instead of 7x7 with stride 2 and a max-pool.
       dtype: of the computation; parameters, statistics and features are float32.
+      padding: pixels around the image in the small stem; solo-learn's and CaSSLe's
+        have 2, which makes 34x34 of 32x32.
     """
 
     blocks: tuple[int, int, int, int]
@@ -85,6 +87,7 @@ class ResNet(nn.Module):
     width: int
     small_stem: bool
     dtype: DTypeLike
+    padding: int = 1
 
     @nn.compact
     def __call__(
@@ -108,12 +111,16 @@ class ResNet(nn.Module):
 
     def stem(self, x: Array, train: bool, mask: Array | None) -> Array:
         """[n h w c] -> [n h w width], or a quarter of the side with the large stem."""
-        size, stride, init = 7, 2, kaiming_fan_out
+        size, stride, pad, init = 7, 2, 3, kaiming_fan_out
         if self.small_stem:
             # Reference code swaps this layer in afterwards, so that it keeps the
             # default initialisation of its framework.
-            size, stride, init = 3, 1, uniform_fan_in(9 * x.shape[-1])
-        x = Conv(self.width, size, stride, False, init, self.dtype, name="stem_conv")(x)
+            init = uniform_fan_in(9 * x.shape[-1])
+            size, stride, pad = 3, 1, self.padding
+        stem = Conv(
+            self.width, size, stride, False, init, self.dtype, pad, name="stem_conv"
+        )
+        x = stem(x)
         x = nn.relu(BatchNorm(affine=True, name="stem_norm")(x, train=train, mask=mask))
         if self.small_stem:
             return x

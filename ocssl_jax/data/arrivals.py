@@ -9,7 +9,9 @@ import numpy as np
 
 from ocssl_jax.data.experiences import Benchmark
 
-SEGMENT = 1  # in the seed of a blurred boundary, beside its experience's number
+# In the seeds of orders, beside an experience's number:
+SEGMENT = 1  # of a blurred boundary
+EPOCH = 2  # of a repetition, before its number
 
 
 class Schedule(NamedTuple):
@@ -27,6 +29,7 @@ class Phase(NamedTuple):
     images: np.ndarray  # int32 positions
     key: tuple[int, ...]  # of their order, beside the key seed
     experience: int
+    first: bool = True  # they begin with a boundary: nothing of it has arrived before
 
 
 def schedule(
@@ -36,6 +39,7 @@ def schedule(
     batch_size: int,
     limit: int = 0,
     epochs: int = 1,
+    known: int = 0,
 ) -> Schedule:
     """The order of arrival: every training image exactly once, or `epochs` times.
 
@@ -53,22 +57,24 @@ def schedule(
       bench: the experiences.
       key_seed: of the order, at least 0; one per run seed.
       batch_size: rows of a batch.
-      limit: keeps only so many batches of the stream; 0 keeps them all.
-      epochs: how often the images of an 'iid' stream arrive; 1 for all other kinds.
+      limit: keeps only so many batches after the known experiences; 0 keeps them all.
+      epochs: how often the images arrive, of an 'iid' stream or of each experience of a
+        'class' stream, shuffled anew each time; 1 for all other kinds.
+      known: the first so many experiences arrive once, whatever `epochs` says.
 
     Raises:
       ValueError: a number is out of its range.
     """
-    _check(bench, key_seed, batch_size, limit, epochs)
-    phases = _phases(bench, epochs)
+    _check(bench, key_seed, batch_size, limit, epochs, known)
+    phases = _phases(bench, epochs, known)
     ids, mask, start, experience = [], [], [], []
-    for images, key, number in phases:
+    for images, key, number, first in phases:
         order = np.random.default_rng([key_seed, *key]).permutation(images)
         steps = -(-len(order) // batch_size)
         parts = np.array_split(order, steps) if steps else []
         ids += [np.resize(part, batch_size) for part in parts]
         mask += [np.arange(batch_size) < len(part) for part in parts]
-        start.append(np.arange(steps) == 0)
+        start.append((np.arange(steps) == 0) & first)
         experience.append(np.full(steps, number, np.int32))
     whole = Schedule(
         id=np.stack(ids).astype(np.int32),
@@ -78,25 +84,37 @@ def schedule(
     )
     if bench.kind == "iid":
         whole = _probed_evenly(whole, len(bench.train))
-    return whole if not limit else Schedule(*(field[:limit] for field in whole))
+    stop = limit and limit + np.count_nonzero(whole.experience < known)
+    return whole if not limit else Schedule(*(field[:stop] for field in whole))
 
 
 def _check(
-    bench: Benchmark, key_seed: int, batch_size: int, limit: int, epochs: int
+    bench: Benchmark,
+    key_seed: int,
+    batch_size: int,
+    limit: int,
+    epochs: int,
+    known: int,
 ) -> None:
     if key_seed < 0 or batch_size < 1 or limit < 0 or epochs < 1:
         raise ValueError(
             "key_seed and limit must be at least 0, batch_size and epochs at least 1, "
             f"not {key_seed}, {limit}, {batch_size} and {epochs}"
         )
-    if epochs > 1 and bench.kind != "iid":
+    if epochs > 1 and bench.kind not in ("iid", "class"):
         raise ValueError(
             f"epochs must be 1 for a stream of the kind {bench.kind!r}, which arrives "
-            f"once; only 'iid' may have more, not {epochs}"
+            f"once; only 'iid' and 'class' may have more, not {epochs}"
+        )
+    most = 0 if bench.kind == "iid" else len(bench.train) - 1
+    if not 0 <= known <= most:
+        raise ValueError(
+            f"known must be 0 to {most} for a stream of the kind {bench.kind!r} with "
+            f"{len(bench.train)} tasks, not {known}"
         )
 
 
-def _phases(bench: Benchmark, epochs: int) -> list[Phase]:
+def _phases(bench: Benchmark, epochs: int, known: int) -> list[Phase]:
     if bench.kind == "iid":
         pool = np.concatenate(bench.train)
         return [Phase(pool, (epoch,), 0) for epoch in range(epochs)]
@@ -106,6 +124,8 @@ def _phases(bench: Benchmark, epochs: int) -> list[Phase]:
             key = (number, SEGMENT)
             phases.append(Phase(bench.segments[number - 1], key, number))
         phases.append(Phase(images, (number,), number))
+        again = range(1, epochs) if number >= known else ()
+        phases += [Phase(images, (number, EPOCH, e), number, False) for e in again]
     return phases
 
 

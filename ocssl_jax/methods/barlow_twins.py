@@ -5,6 +5,7 @@ L = scale [sum_i (C_ii - 1)^2 + lambda sum_{i != j} C_ij^2]
 """
 
 from functools import partial
+from typing import Any
 
 import chex
 from flax import linen as nn
@@ -20,6 +21,7 @@ def barlow_twins(
     backbone: nn.Module,
     *,
     projection: int,
+    projector: dict[str, Any],
     dtype: DTypeLike,
     off_diagonal: float,
     scale: float,
@@ -29,17 +31,20 @@ def barlow_twins(
     Args:
       backbone: images [n h w c] to features [n f].
       projection: d, width of the projections.
+      projector: settings of `heads.Projector`.
       dtype: of the heads' computation.
       off_diagonal: the paper's lambda, 0 or more.
       scale: of the whole loss, above 0; the paper has none.
     """
-    init, forward = network(backbone, Projector(projection, False, dtype))
+    init, forward = network(backbone, Projector(projection, False, dtype, **projector))
     distance = partial(losses.barlow_twins, off_diagonal=off_diagonal, scale=scale)
 
-    def loss(params: Params, model: Model, batch: Batch, key: Key) -> Outputs:
+    def loss(
+        params: Params, model: Model, batch: Batch, key: Key, *, train: bool = True
+    ) -> Outputs:
         del key
         chex.assert_axis_dimension(batch.views, 0, 2)
-        e, z, model = per_view(forward, params, model, batch)
+        e, z, model = per_view(forward, params, model, batch, train=train)
         return Outputs(distance(z[0], z[1], batch.loss_mask), e, z, model)
 
-    return Method(init, forward, loss, distill=distance)
+    return Method(init, forward, loss, distill=distance, whole=True)

@@ -7,6 +7,9 @@ The copy of encoder and projector lives in `model['momentum']`: its parameters, 
 statistics that its own train-mode forwards move, view after view.
 """
 
+from functools import partial
+from typing import Any
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -43,6 +46,7 @@ def byol(
     backbone: nn.Module,
     *,
     projection: int,
+    projector: dict[str, Any],
     dtype: DTypeLike,
     prediction_hidden: int,
     momentum: float,
@@ -53,13 +57,16 @@ def byol(
     Args:
       backbone: images [n h w c] to features [n f].
       projection: d, width of the projections.
+      projector: settings of `heads.Projector`.
       dtype: of the heads' computation.
       prediction_hidden: width of the predictor's hidden layer.
       momentum: m, in [0, 1]; the paper's tau, here without its growth to 1, for a
         stream has no end that it could grow towards.
       probe_momentum_encoder: probe and save the slow encoder rather than the trained.
     """
-    own_init, forward = network(backbone, Projector(projection, True, dtype))
+    own_init, forward = network(
+        backbone, Projector(projection, True, dtype, **projector)
+    )
     predictor = Predictor(prediction_hidden, projection, dtype)
     predicting_init, predict = with_predictor(own_init, predictor, projection)
 
@@ -72,12 +79,15 @@ def byol(
         # A true copy: the state is donated, and two leaves must not share one buffer.
         return params, model | {"momentum": jax.tree.map(jnp.copy, start)}
 
-    def loss(params: Params, model: Model, batch: Batch, key: Key) -> Outputs:
+    def loss(
+        params: Params, model: Model, batch: Batch, key: Key, *, train: bool = True
+    ) -> Outputs:
         del key
         chex.assert_axis_dimension(batch.views, 0, 2)
         copy = model["momentum"]
-        _, target, moved = per_view(forward, copy["params"], copy["model"], batch)
-        e, z, model = per_view(forward, params, model, batch)
+        see = partial(per_view, forward, batch=batch, train=train)
+        _, target, moved = see(copy["params"], copy["model"])
+        e, z, model = see(params, model)
         p = predict(params, z, batch.loss_mask)
         rows = swapped(normalized_square, p, target, batch.loss_mask)
         return Outputs(rows, e, z, model | {"momentum": copy | {"model": moved}})

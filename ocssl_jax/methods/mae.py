@@ -151,7 +151,10 @@ def mae(
         variables = decoder(image).init(k_decoder, tokens, order[None])
         return params | {"decoder": variables["params"]}, model
 
-    def loss(params: Params, model: Model, batch: Batch, key: Key) -> Outputs:
+    def loss(
+        params: Params, model: Model, batch: Batch, key: Key, *, train: bool = True
+    ) -> Outputs:
+        del train  # nothing here knows batch statistics
         chex.assert_axis_dimension(batch.views, 0, 1)
         images = visible(batch.views[0], batch.mask)
         order = shuffled(key, images.shape[0], vit.patches)

@@ -71,11 +71,12 @@ def network(backbone: nn.Module, projector: nn.Module) -> tuple[Init, Forward]:
 
 
 def per_view(
-    forward: Forward, params: Params, model: Model, batch: Batch
+    forward: Forward, params: Params, model: Model, batch: Batch, *, train: bool = True
 ) -> tuple[Array, Array, Model]:
-    """Train-mode features [v n f], projections [v n d] and model, view after view.
+    """Features [v n f], projections [v n d] and model, view after view.
 
-    The encoder sees the batch's real rows, the projector those that the loss is over.
+    Training, the encoder sees the batch's real rows and the projector those that the
+    loss is over; else running statistics stand in for those of the rows.
     """
     e, z = [], []
     for view in batch.views:
@@ -83,7 +84,7 @@ def per_view(
             params,
             model,
             view,
-            train=True,
+            train=train,
             mask=batch.mask,
             head_mask=batch.loss_mask,
         )

@@ -5,6 +5,7 @@ those of one view; the running ones move once a view.
 """
 
 from functools import partial
+from typing import Any
 
 import chex
 from flax import linen as nn
@@ -17,13 +18,19 @@ from ocssl_jax.methods.network import network, per_view
 
 
 def simclr(
-    backbone: nn.Module, *, projection: int, dtype: DTypeLike, temperature: float
+    backbone: nn.Module,
+    *,
+    projection: int,
+    projector: dict[str, Any],
+    dtype: DTypeLike,
+    temperature: float,
 ) -> Method:
     """SimCLR on `backbone`; two views.
 
     Args:
       backbone: images [n h w c] to features [n f].
       projection: d, width of the projections.
+      projector: settings of `heads.Projector`.
       dtype: of the heads' computation.
       temperature: tau of the NT-Xent loss, above 0.
 
@@ -32,12 +39,14 @@ def simclr(
     """
     if temperature <= 0:
         raise ValueError(f"temperature must be above 0, got {temperature}")
-    init, forward = network(backbone, Projector(projection, True, dtype))
+    init, forward = network(backbone, Projector(projection, True, dtype, **projector))
 
-    def loss(params: Params, model: Model, batch: Batch, key: Key) -> Outputs:
+    def loss(
+        params: Params, model: Model, batch: Batch, key: Key, *, train: bool = True
+    ) -> Outputs:
         del key
         chex.assert_axis_dimension(batch.views, 0, 2)
-        e, z, model = per_view(forward, params, model, batch)
+        e, z, model = per_view(forward, params, model, batch, train=train)
         rows = nt_xent(z[0], z[1], batch.loss_mask, temperature=temperature)
         return Outputs(rows, e, z, model)
 

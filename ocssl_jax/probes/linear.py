@@ -90,7 +90,7 @@ def linear(
 def _fit(key, data, held, n_classes, epoch, epochs, learning_rate, rule) -> Weights:
     """The weights of the best validation epoch."""
     init_key, shuffle_key = jax.random.split(key)
-    best = weights = _init(init_key, data[0].shape[1], n_classes)
+    best = weights = first_weights(init_key, data[0].shape[1], n_classes)
     moments = ADAM.init(weights)
     state = Plateau(learning_rate, left=0)
     for i in range(epochs):
@@ -105,7 +105,7 @@ def _fit(key, data, held, n_classes, epoch, epochs, learning_rate, rule) -> Weig
     return best
 
 
-def _init(key: Key, n_features: int, n_classes: int) -> Weights:
+def first_weights(key: Key, n_features: int, n_classes: int) -> Weights:
     """Uniform within 1/sqrt(f), weights and bias: the usual start of a linear layer."""
     w_key, b_key = jax.random.split(key)
     bound = n_features**-0.5
@@ -123,7 +123,7 @@ def _epoch(key, weights, moments, rate, data, *, batch_size):
 
     def step(carry, rows):
         weights, moments = carry
-        gradient = jax.grad(_loss)(weights, x[rows], y[rows])
+        gradient = jax.grad(softmax_loss)(weights, x[rows], y[rows])
         direction, moments = ADAM.update(gradient, moments)
         updates = jax.tree.map(lambda d: -rate * d, direction)
         return (optax.apply_updates(weights, updates), moments), None
@@ -137,22 +137,24 @@ def _logits(weights: Weights, x: Array) -> Array:
     return jnp.matmul(x, weights.w, precision="highest") + weights.b[None, :]
 
 
-def _loss(weights: Weights, x: Array, y: Array) -> Array:
+def softmax_loss(weights: Weights, x: Array, y: Array) -> Array:
+    """Mean cross-entropy [] of the positions `y` [n] of the classes of `x` [n f]."""
     terms = optax.softmax_cross_entropy_with_integer_labels(_logits(weights, x), y)
     return jnp.mean(terms)
 
 
 @jax.jit
-def _labels(weights: Weights, x: Array) -> Array:
+def labels_of(weights: Weights, x: Array) -> Array:
+    """Positions [n] of the classes that features `x` [n f] most likely are of."""
     return jnp.argmax(_logits(weights, x), axis=-1)
 
 
 def _accuracy(weights: Weights, x: Array, y: np.ndarray) -> float:
-    return float(np.mean(np.asarray(_labels(weights, x)) == y))
+    return float(np.mean(np.asarray(labels_of(weights, x)) == y))
 
 
 def _predict(weights: Weights, classes: np.ndarray, x: Any) -> np.ndarray:
-    return classes[np.asarray(_labels(weights, _normalised(x)))]
+    return classes[np.asarray(labels_of(weights, _normalised(x)))]
 
 
 def _validation(val_x, val_y, classes) -> tuple[Array, np.ndarray]:

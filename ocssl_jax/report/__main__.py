@@ -10,6 +10,7 @@ Arguments:
   --probe NAME              probe whose accuracies are shown (default the one that
                             stands for the first run)
   --metrics NAME[,NAME...]  metrics that come first (default CA,FA)
+  --compute                 also a table by what each run computed, in operations
 
 Runs whose configs differ in seeds alone are one line, mean ± sample standard deviation
 over all their seeds; a seed that is there twice is refused. A strategy run on several
@@ -22,6 +23,7 @@ Exit code: 0 done; 2 wrong input.
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ocssl_jax.commandline import Parser, ending
 from ocssl_jax.errors import UsageError
@@ -29,6 +31,10 @@ from ocssl_jax.metrics import ALL
 from ocssl_jax.report import runs
 from ocssl_jax.report.compare import Line, lines
 from ocssl_jax.report.compare_tables import markdown
+from ocssl_jax.report.table import aligned
+
+if TYPE_CHECKING:
+    from ocssl_jax.report.compute import Spent
 
 PROGRAM = "ocssl_jax.report"
 
@@ -40,6 +46,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path)
     parser.add_argument("--probe")
     parser.add_argument("--metrics", default="CA,FA")
+    parser.add_argument("--compute", action="store_true")
     args = parser.parse_args(argv)
     with ending(PROGRAM, args.out or Path()):
         # `runs/*` may well hold what an earlier call has written.
@@ -52,14 +59,32 @@ def main(argv: Sequence[str] | None = None) -> None:
         names = chosen_metrics(rows, args.metrics)
         notes = remarks(rows, probe)
         print(markdown(rows, probe=probe, names=names, notes=notes))
+        costs = computed(rows, names) if args.compute else []
         if args.out:
             # Imported here, since it takes what draws pictures.
             from ocssl_jax.report.compare_page import write_comparison
 
             index = write_comparison(
-                args.out, rows, probe=probe, names=names, notes=notes
+                args.out, rows, probe=probe, names=names, notes=notes, costs=costs
             )
             print(f"\nreport: {index}")
+
+
+def computed(rows: Sequence[Line], names: Sequence[str]) -> list["Spent"]:
+    """What the lines computed, printed as a table.
+
+    Raises:
+      UsageError: if that is known of none of them.
+    """
+    # Imported here, since it takes networks.
+    from ocssl_jax.report.compute import compute_table, spent
+
+    found = spent(rows)
+    if not found:
+        raise UsageError("--compute needs a finished run, with its encoder/ folder")
+    one = compute_table(found, names)
+    print(f"\n**{one.title}**\n\n{aligned(one.head, one.body)}")
+    return found
 
 
 def runs_among(folders: Sequence[Path]) -> Sequence[Path]:

@@ -17,8 +17,10 @@ from ocssl_jax.report.compare_tables import (
     others,
     published,
 )
+from ocssl_jax.report.compute import Spent, compute_picture, compute_table
 from ocssl_jax.report.page import document, picture, section, tabulated
 from ocssl_jax.report.sheet import count
+from ocssl_jax.report.table import aligned
 
 CURVES = "Test accuracy over all classes; bands are ± one sample std over seeds."
 
@@ -30,6 +32,7 @@ def write_comparison(
     probe: str,
     names: Sequence[str],
     notes: Sequence[str],
+    costs: Sequence[Spent] = (),
 ) -> Path:
     """Write `report.md`, `report.csv`, `index.html` and its pictures.
 
@@ -39,6 +42,7 @@ def write_comparison(
       probe: the probe whose accuracies are shown.
       names: metrics that come first, and in the papers' layout.
       notes: remarks for the reader, one line each.
+      costs: what the lines computed, where that is to be shown.
 
     Returns:
       The path of `index.html`.
@@ -53,6 +57,9 @@ def write_comparison(
             f"--out {out_dir} cannot be written to ({error.strerror})"
         ) from error
     text = markdown(rows, probe=probe, names=names, notes=notes)
+    if costs:
+        one = compute_table(costs, names)
+        text += f"\n\n**{one.title}**\n\n{aligned(one.head, one.body)}"
     workdir.write(out_dir / "report.md", text + "\n")
     workdir.write(out_dir / "report.csv", as_csv(rows, probe=probe, names=names))
     parts = [
@@ -60,6 +67,7 @@ def write_comparison(
         for one in published(rows, names)
     ]
     parts += [_stream(out_dir, part, probe, names) for part in by_stream(rows)]
+    parts.append(_compute(out_dir, costs, names) if costs else "")
     remarks = "".join(
         f'<p class="muted">{escape(note)}</p>' for note in (caption(probe), *notes)
     )
@@ -85,6 +93,19 @@ def _stream(
         path = out_dir / f"{'-'.join(map(str, rows[0].stream))}.png"
         comparison_picture(path, rows=drawn, probe=probe)
         body += picture(path, CURVES)
+    return section(escape(one.title), body)
+
+
+def _compute(out_dir: Path, costs: Sequence[Spent], names: Sequence[str]) -> str:
+    """The section that orders the lines by what they computed."""
+    one = compute_table(costs, names)
+    body = tabulated(one.head, one.body)
+    metric = "FA" if "FA" in names else names[0]
+    drawn = [c for c in costs if (c.line.values.get(metric) or {}).get("mean")]
+    if drawn:
+        path = out_dir / "compute.png"
+        compute_picture(path, drawn, metric=metric)
+        body += picture(path, "Accuracy against operations; bars are ± one sample std.")
     return section(escape(one.title), body)
 
 

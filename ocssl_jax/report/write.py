@@ -1,4 +1,4 @@
-"""A run's report folder: four pictures and a page, from plain data alone."""
+"""A run's report folder: pictures and a page, from plain data alone."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -9,6 +9,7 @@ from ocssl_jax.report.losses import History, loss_names, losses_picture
 from ocssl_jax.report.memory import memory_picture
 from ocssl_jax.report.page import page
 from ocssl_jax.report.pictures import accuracy_picture, matrix_picture, probe_names
+from ocssl_jax.report.selection import chance, ratios, selection_picture
 from ocssl_jax.report.sheet import Sheet
 
 
@@ -22,7 +23,7 @@ def write_report(
     sheet: Sheet | None,
     config: Mapping[str, Any],
 ) -> Path:
-    """Write `accuracy.png`, `matrix.png`, `losses.png`, `memory.png`, `index.html`.
+    """Write `index.html` and `accuracy`, `matrix`, `losses`, `selection`, `memory.png`.
 
     A part without data has no picture: a run without probes, logs or memory is
     reported all the same.
@@ -46,6 +47,7 @@ def write_report(
     pictures = [
         *_accuracy(out_dir, summary, accuracy, baselines_accuracy),
         *_losses(out_dir, history),
+        *_selection(out_dir, history, config.get("config", {})),
         *_memory(out_dir, sheet),
     ]
     index = out_dir / "index.html"
@@ -74,6 +76,13 @@ def _losses(out_dir: Path, history: History) -> Pictures:
     if loss_names(history):
         losses_picture(out_dir / "losses.png", history=history)
         yield out_dir / "losses.png", "Losses and learning rate over the stream."
+
+
+def _selection(out_dir: Path, history: History, config: Any) -> Pictures:
+    if len(ratios(history)):
+        path = out_dir / "selection.png"
+        selection_picture(path, history=history, level=chance(config))
+        yield path, "Share of the stream's rows among those chosen, by pass."
 
 
 def _memory(out_dir: Path, sheet: Sheet | None) -> Pictures:

@@ -15,6 +15,7 @@ from ocssl_jax.strategies.lump import lump
 from ocssl_jax.strategies.minred import minred
 from ocssl_jax.strategies.none import none
 from ocssl_jax.strategies.osiris_r import osiris_r
+from ocssl_jax.strategies.rals import rals
 from ocssl_jax.strategies.scale import scale
 
 STRATEGIES: dict[str, Callable[..., Strategy]] = {
@@ -30,6 +31,7 @@ STRATEGIES: dict[str, Callable[..., Strategy]] = {
     "minred": minred,
     "osiris_r": osiris_r,
     "scale": scale,
+    "rals": rals,
 }
 
 # Strategies that may read `stream.boundary`; every other one is task-free.

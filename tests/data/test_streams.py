@@ -283,7 +283,37 @@ def test_impossible_schedules_are_refused(bad):
         schedule(ragged(), **({"key_seed": 0, "batch_size": 1} | bad))
 
 
-@pytest.mark.parametrize("kind", ["class", "irregular", "blurred"])
-def test_only_iid_streams_may_have_epochs(kind):
+@pytest.mark.parametrize("kind", ["irregular", "blurred"])
+def test_only_iid_and_class_streams_may_have_epochs(kind):
     with pytest.raises(ValueError, match=f"epochs must be 1 .* kind '{kind}'"):
         schedule(cifar(kind), key_seed=0, batch_size=10, epochs=2)
+
+
+def test_each_experience_of_a_class_stream_may_have_epochs_of_its_own():
+    once, plan = (
+        schedule(cifar(), key_seed=1, batch_size=10, epochs=e) for e in (1, 3)
+    )
+    assert np.array_equal(plan.experience, np.repeat(np.arange(20), 3 * 225))
+    for number, images in enumerate(cifar().train):
+        shown = plan.id[plan.experience == number].reshape(3, -1)
+        assert all(np.array_equal(np.sort(epoch), images) for epoch in shown)
+        assert not np.array_equal(shown[1], shown[2])
+        assert np.array_equal(shown[0], once.id[once.experience == number].ravel())
+    # A boundary is where an experience begins, not where its images arrive again.
+    assert np.flatnonzero(plan.boundary).tolist() == list(range(0, 13_500, 675))
+
+
+def test_known_experiences_arrive_once_and_no_limit_counts_them():
+    plan = schedule(cifar(), key_seed=1, batch_size=10, epochs=3, known=2, limit=7)
+    assert np.bincount(plan.experience).tolist() == [225, 225, 7]
+    once = schedule(cifar(), key_seed=1, batch_size=10)
+    assert np.array_equal(plan.id, once.id[:457])
+    assert np.array_equal(plan.boundary, once.boundary[:457])
+
+
+@pytest.mark.parametrize(("kind", "most"), [("class", 19), ("iid", 0)])
+def test_something_must_be_left_to_learn(kind, most):
+    with pytest.raises(
+        ValueError, match=f"known must be 0 to {most} .* not {most + 1}"
+    ):
+        schedule(cifar(kind), key_seed=0, batch_size=10, known=most + 1)

@@ -13,7 +13,8 @@ from tiny import tiny_learning
 
 from ocssl_jax.core import Stream
 from ocssl_jax.losses import unit
-from ocssl_jax.optim import constant, make_optimizer
+from ocssl_jax.optim import make_optimizer
+from ocssl_jax.schedules import constant
 from ocssl_jax.step import make_step
 from ocssl_jax.strategies import Strategy
 
@@ -55,7 +56,9 @@ def test_loss_falls_and_views_of_a_picture_find_each_other(name):
     init, step = make_step(
         method,
         Strategy(),
-        make_optimizer("adam", schedule=schedule, weight_decay=1e-4),
+        make_optimizer(
+            "adam", schedule=schedule, momentum_reset=False, weight_decay=1e-4
+        ),
         augment=noisy,
         prepare=learning.prepare,
         passes=1,

@@ -84,7 +84,9 @@ def test_weights_follow_the_rule_and_moments_are_kept(monkeypatch):
 
     monkeypatch.setattr(module, "_accuracy", lambda *_: next(script))
     monkeypatch.setattr(
-        module, "_init", lambda *_: module.Weights(np.zeros((1, 1)), np.zeros(1))
+        module,
+        "first_weights",
+        lambda *_: module.Weights(np.zeros((1, 1)), np.zeros(1)),
     )
     monkeypatch.setattr(module, "ADAM", module.ADAM._replace(init=lambda _: 0))
     rule = lambda state, value: judge(state, value, **RULE)
@@ -152,7 +154,7 @@ def test_the_key_alone_decides_the_weights():
 def test_the_key_decides_the_shuffles(monkeypatch):
     """With equal first weights, what remains of the key is the order of the rows."""
     zero = module.Weights(np.zeros((3, 3), np.float32), np.zeros(3, np.float32))
-    monkeypatch.setattr(module, "_init", lambda *_: zero)
+    monkeypatch.setattr(module, "first_weights", lambda *_: zero)
     x, y = blobs(0, 60, noise=0.8)
     data = (module._normalised(x), np.asarray(y, np.int32))
     epoch = partial(module._epoch, batch_size=8)
@@ -172,7 +174,7 @@ def test_a_second_call_of_equal_shapes_compiles_nothing():
         fit(jax.random.key(seed), *blobs(seed, 60), *blobs(1, 30))(blobs(2, 20)[0])
 
     def compiled():
-        return module._epoch._cache_size(), module._labels._cache_size()
+        return module._epoch._cache_size(), module.labels_of._cache_size()
 
     call(0, 0.05)
     before = compiled()
@@ -185,14 +187,14 @@ def test_an_epoch_drops_the_last_partial_batch():
     x, y = blobs(0, 11)
     data = (module._normalised(x), np.asarray(y, np.int32))
     key, rate = jax.random.key(0), np.float32(0.05)
-    start = module._init(key, 3, 3)
+    start = module.first_weights(key, 3, 3)
     order = np.asarray(jax.random.permutation(key, 11))
     got, moments = module._epoch(
         key, start, module.ADAM.init(start), rate, data, batch_size=8
     )
     assert int(moments.count) == 1
     first = order[:8]
-    gradient = jax.grad(module._loss)(start, data[0][first], data[1][first])
+    gradient = jax.grad(module.softmax_loss)(start, data[0][first], data[1][first])
     by_hand = jax.tree.map(  # Adam's first step is the sign of the gradient
         lambda w, g: w - rate * g / (np.abs(g) + 1e-8), start, gradient
     )
@@ -207,7 +209,7 @@ def test_less_than_a_batch_of_data_is_one_batch():
 
 
 def test_the_start_is_uniform_within_the_inverse_root_of_the_features():
-    start = module._init(jax.random.key(0), 400, 50)
+    start = module.first_weights(jax.random.key(0), 400, 50)
     for part in start:
         assert np.abs(part).max() <= 0.05
         assert np.std(part) == pytest.approx(0.1 / 12**0.5, rel=0.2)
@@ -237,4 +239,4 @@ def test_bad_settings_fail_in_words(bad):
 
 
 def test_the_registry_names_every_probe():
-    assert set(PROBES) == {"linear", "ridge", "knn"}
+    assert set(PROBES) == {"linear", "linear_sgd", "ridge", "knn"}

@@ -187,14 +187,20 @@ def test_a_head_that_is_not_trained_stays_and_the_rate_may_be_another():
         metrics["learning_rate"], 2 * config.optimizer.learning_rate
     )
     config.strategy.name = "er"
-    rate = optimizer_of(config).learning_rate(0)
+    rate = optimizer_of(config).learning_rate((), 0)
     np.testing.assert_allclose(rate, config.optimizer.learning_rate)
 
 
 @pytest.mark.parametrize("strategy", ["osiris_r", "scale"])
 def test_a_method_of_one_view_is_refused(strategy, monkeypatch):
     def one_view(backbone, *, projection, dtype):
-        made = simclr(backbone, projection=projection, dtype=dtype, temperature=0.5)
+        made = simclr(
+            backbone,
+            projection=projection,
+            projector={},
+            dtype=dtype,
+            temperature=0.5,
+        )
         return made._replace(views=1)
 
     monkeypatch.setitem(METHODS, "one_view", one_view)
