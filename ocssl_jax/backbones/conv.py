@@ -4,9 +4,11 @@ XLA's CPU backend only uses its fast convolution kernel for the layout NHWC x HW
 NHWC. The gradients that autodiff derives permute the dimension numbers instead of the
 arrays; outside a loop the compiler inserts the transposes itself, but inside the body
 of `lax.scan`, `lax.map` or `lax.cond` it does not, and a train step becomes more than
-ten times slower (jax-ml/jax#12868). Here both gradients are written as convolutions
-of that one layout. `optimization_barrier` keeps the compiler from folding the
-transposes back into the dimension numbers. Other backends keep plain autodiff.
+ten times slower (jax-ml/jax#12868). Here the gradient for the images is written as a
+convolution of that one layout, that for the kernel as matrix products, and in bfloat16,
+which the fast kernel does not know, all three are (products.py).
+`optimization_barrier` keeps the compiler from folding a transpose back into the
+dimension numbers. Other backends keep plain autodiff.
 """
 
 from collections.abc import Sequence
@@ -19,11 +21,10 @@ from flax import linen as nn
 from jax import lax
 from jax.typing import DTypeLike
 
+from ocssl_jax.backbones import products
 from ocssl_jax.backbones.linear import uniform_fan_in
+from ocssl_jax.backbones.products import Pads, Pair
 from ocssl_jax.core import Array
-
-Pair = tuple[int, int]
-Pads = tuple[Pair, Pair]  # ((top, bottom), (left, right))
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 
@@ -63,17 +64,20 @@ def _conv_plain(x: Array, kernel: Array, strides: Pair, pads: Pads) -> Array:
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _conv_explicit(x: Array, kernel: Array, strides: Pair, pads: Pads) -> Array:
+    if x.dtype == jnp.bfloat16:  # XLA would widen it, and gain nothing
+        return products.correlate(x, kernel, strides, pads).astype(x.dtype)
     return _conv_plain(x, kernel, strides, pads)
 
 
 def _forward(x, kernel, strides, pads):
-    return _conv_plain(x, kernel, strides, pads), (x, kernel)
+    return _conv_explicit(x, kernel, strides, pads), (x, kernel)
 
 
 def _backward(strides, pads, residuals, dy):
     x, kernel = residuals
     dx = _input_gradient(dy, kernel, x.shape[1:3], strides, pads)
-    return dx, _kernel_gradient(dy, x, kernel.shape[:2], strides, pads)
+    dkernel = products.kernel_gradient(dy, x, kernel.shape[:2], strides, pads)
+    return dx, dkernel.astype(kernel.dtype)
 
 
 _conv_explicit.defvjp(_forward, _backward)
@@ -86,12 +90,17 @@ def _input_gradient(dy: Array, kernel: Array, size, strides: Pair, pads: Pads) -
     turn, its channels exchanged.
     """
     turned = lax.transpose(lax.rev(kernel, (0, 1)), (0, 1, 3, 2))  # [kh kw o i]
-    reach = []
+    reach, gaps = [], [(0, 0, 0)]
     for axis in (0, 1):
         k, s, low = kernel.shape[axis], strides[axis], pads[axis][0]
         spread = (dy.shape[1 + axis] - 1) * s + 1
         before = k - 1 - low
         reach.append((before, size[axis] + k - 1 - spread - before))
+        gaps.append((0, 0, s - 1))
+    if dy.dtype == jnp.bfloat16:
+        spread_out = lax.pad(dy, jnp.zeros((), dy.dtype), [*gaps, (0, 0, 0)])
+        found = products.correlate(spread_out, turned, (1, 1), (reach[0], reach[1]))
+        return found.astype(dy.dtype)
     return lax.conv_general_dilated(
         dy,
         lax.optimization_barrier(turned),
@@ -100,25 +109,6 @@ def _input_gradient(dy: Array, kernel: Array, size, strides: Pair, pads: Pads) -
         lhs_dilation=strides,
         dimension_numbers=LAYOUT,
     )
-
-
-def _kernel_gradient(dy: Array, x: Array, window, strides: Pair, pads: Pads) -> Array:
-    """The gradient [kh kw i o] for the kernel, from that of the result, [n h' w' o].
-
-    The images, [i h w n] with channels as the batch and rows as the channels, are
-    correlated with `dy`, [h' w' n o], spread out by the strides, as the kernel.
-    """
-    images = lax.optimization_barrier(lax.transpose(x, (3, 1, 2, 0)))
-    steps = lax.optimization_barrier(lax.transpose(dy, (1, 2, 0, 3)))
-    reach = []
-    for axis in (0, 1):
-        low = pads[axis][0]
-        spread = (dy.shape[1 + axis] - 1) * strides[axis] + 1
-        reach.append((low, window[axis] + spread - 1 - x.shape[1 + axis] - low))
-    taps = lax.conv_general_dilated(
-        images, steps, (1, 1), reach, rhs_dilation=strides, dimension_numbers=LAYOUT
-    )  # [i kh kw o]
-    return lax.transpose(lax.optimization_barrier(taps), (1, 2, 0, 3))
 
 
 class Conv(nn.Module):

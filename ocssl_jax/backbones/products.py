@@ -1,0 +1,94 @@
+"""Convolutions as matrix products over blocks of images, for CPUs.
+
+The windows of an image side by side make a convolution one matrix product; but those of
+a whole batch are nine copies of it in main memory, which take longer to read back than
+to multiply. So a loop goes over blocks of images whose windows stay in the cache
+(docs/performance.md has what that brings). Products are summed in float32, whatever the
+images are: a CPU gains from bfloat16 only in products of that kind.
+"""
+
+from math import prod
+
+import jax.numpy as jnp
+from jax import lax
+
+from ocssl_jax.core import Array
+
+Pair = tuple[int, int]
+Pads = tuple[Pair, Pair]  # ((top, bottom), (left, right)) in pixels; negative ones crop
+
+BLOCK = 2_400_000  # bytes that the windows of a block may take
+
+
+def correlate(x: Array, kernel: Array, strides: Pair, pads: Pads) -> Array:
+    """Images [n h w i] correlated with a kernel [kh kw i o] -> float32 [n h' w' o]."""
+    size, x = (kernel.shape[0], kernel.shape[1]), padded(x, pads)
+    matrix = kernel.reshape(-1, kernel.shape[3])
+
+    def one(image: Array) -> Array:
+        found = lax.optimization_barrier(windows(image[None], size, strides)[0])
+        return jnp.matmul(found, matrix, preferred_element_type=jnp.float32)
+
+    return lax.map(one, x, batch_size=block(x, size, strides))
+
+
+def kernel_gradient(
+    dy: Array, x: Array, size: Pair, strides: Pair, pads: Pads
+) -> Array:
+    """That of the kernel, float32 [kh kw i o], for `dy` [n h' w' o] of the result."""
+    x, (i, o) = padded(x, pads), (x.shape[3], dy.shape[3])
+    step = block(x, size, strides)
+    loops = len(x) // step
+
+    def of_block(images: Array, steps: Array) -> Array:
+        """[taps o]; the windows are turned over first, which products want."""
+        found = windows(images, size, strides).reshape(-1, prod(size) * i)
+        turned = lax.optimization_barrier(found.T)
+        return jnp.matmul(
+            turned, steps.reshape(-1, o), preferred_element_type=jnp.float32
+        )
+
+    def add(total: Array, pair: tuple[Array, Array]) -> tuple[Array, None]:
+        return total + of_block(*pair), None
+
+    def blocks(a: Array) -> Array:
+        return a[: loops * step].reshape(loops, step, *a.shape[1:])
+
+    rest = of_block(x[loops * step :], dy[loops * step :])  # zero where none is left
+    total, _ = lax.scan(add, rest, (blocks(x), blocks(dy)))
+    return total.reshape(*size, i, o)
+
+
+def padded(x: Array, pads: Pads) -> Array:
+    """Zeros around, or borders off."""
+    edges = [(0, 0, 0), *((low, high, 0) for low, high in pads), (0, 0, 0)]
+    return lax.pad(x, jnp.zeros((), x.dtype), edges)
+
+
+def windows(x: Array, size: Pair, strides: Pair) -> Array:
+    """What the kernel sees at each place: [n h w i] -> [n h' w' kh*kw*i]."""
+    (rows, columns), (down, right) = places(x, size, strides), strides
+    return jnp.concatenate(
+        [
+            x[
+                :,
+                a : a + down * (rows - 1) + 1 : down,
+                b : b + right * (columns - 1) + 1 : right,
+            ]
+            for a in range(size[0])
+            for b in range(size[1])
+        ],
+        axis=-1,
+    )
+
+
+def places(x: Array, size: Pair, strides: Pair) -> Pair:
+    """Rows and columns of the result."""
+    rows, columns = ((x.shape[1 + a] - size[a]) // strides[a] + 1 for a in (0, 1))
+    return rows, columns
+
+
+def block(x: Array, size: Pair, strides: Pair) -> int:
+    """Images whose windows together take `BLOCK` bytes, at least one, at most all."""
+    each = prod(places(x, size, strides)) * prod(size) * x.shape[3] * x.dtype.itemsize
+    return min(max(BLOCK // each, 1), len(x))
