@@ -57,8 +57,10 @@ def value_and_pullback(f):
     return run
 
 
+@pytest.mark.parametrize("large", [0, conv_file.LARGE], ids=["products", "convs"])
 @pytest.mark.parametrize(("h", "w", "size", "stride", "padding"), CASES)
-def test_gradients_equal_autodiff(h, w, size, stride, padding):
+def test_gradients_equal_autodiff(h, w, size, stride, padding, large, monkeypatch):
+    monkeypatch.setattr(conv_file, "LARGE", large)
     args = example(h, w, size)
     expected = jax.jit(value_and_pullback(plain(stride, padding)))(*args)
     program = jax.jit(value_and_pullback(ours(stride, padding)))
@@ -158,7 +160,7 @@ def test_every_loop_conv_has_the_fast_layout():
     loss = lambda x, w: jnp.sum(ours(2, "SAME")(x, w) ** 2)
     hlo = jax.jit(jax.grad(loss, argnums=(0, 1))).lower(x, w).as_text()
     found = [line for line in hlo.splitlines() if "stablehlo.convolution" in line]
-    assert len(found) == 2
+    assert len(found) == 3
     assert all("[b, 0, 1, f]x[0, 1, i, o]->[b, 0, 1, f]" in line for line in found)
 
 

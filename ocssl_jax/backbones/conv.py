@@ -4,11 +4,12 @@ XLA's CPU backend only uses its fast convolution kernel for the layout NHWC x HW
 NHWC. The gradients that autodiff derives permute the dimension numbers instead of the
 arrays; outside a loop the compiler inserts the transposes itself, but inside the body
 of `lax.scan`, `lax.map` or `lax.cond` it does not, and a train step becomes more than
-ten times slower (jax-ml/jax#12868). Here the gradient for the images is written as a
-convolution of that one layout, that for the kernel as matrix products, and in bfloat16,
-which the fast kernel does not know, all three are (products.py).
-`optimization_barrier` keeps the compiler from folding a transpose back into the
-dimension numbers. Other backends keep plain autodiff.
+ten times slower (jax-ml/jax#12868). Here both gradients are written as convolutions
+of that one layout. `optimization_barrier` keeps the compiler from folding the
+transposes back into the dimension numbers. Matrix products (products.py) take their
+place where they are faster: for the kernel's gradient over many images, and for all
+three in bfloat16, which the fast kernel does not know. Other backends keep plain
+autodiff.
 """
 
 from collections.abc import Sequence
@@ -27,6 +28,7 @@ from ocssl_jax.backbones.products import Pads, Pair
 from ocssl_jax.core import Array
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
+LARGE = 8_000_000  # bytes of images whose transposed copies leave the cache
 
 
 def explicit_gradients() -> bool:
@@ -76,7 +78,10 @@ def _forward(x, kernel, strides, pads):
 def _backward(strides, pads, residuals, dy):
     x, kernel = residuals
     dx = _input_gradient(dy, kernel, x.shape[1:3], strides, pads)
-    dkernel = products.kernel_gradient(dy, x, kernel.shape[:2], strides, pads)
+    gradient = _kernel_gradient
+    if x.dtype == jnp.bfloat16 or x.nbytes >= LARGE:
+        gradient = products.kernel_gradient
+    dkernel = gradient(dy, x, kernel.shape[:2], strides, pads)
     return dx, dkernel.astype(kernel.dtype)
 
 
@@ -109,6 +114,27 @@ def _input_gradient(dy: Array, kernel: Array, size, strides: Pair, pads: Pads) -
         lhs_dilation=strides,
         dimension_numbers=LAYOUT,
     )
+
+
+def _kernel_gradient(
+    dy: Array, x: Array, window: Pair, strides: Pair, pads: Pads
+) -> Array:
+    """The gradient [kh kw i o] for the kernel, from that of the result, [n h' w' o].
+
+    The images, [i h w n] with channels as the batch and rows as the channels, are
+    correlated with `dy`, [h' w' n o], spread out by the strides, as the kernel.
+    """
+    images = lax.optimization_barrier(lax.transpose(x, (3, 1, 2, 0)))
+    steps = lax.optimization_barrier(lax.transpose(dy, (1, 2, 0, 3)))
+    reach = []
+    for axis in (0, 1):
+        low = pads[axis][0]
+        spread = (dy.shape[1 + axis] - 1) * strides[axis] + 1
+        reach.append((low, window[axis] + spread - 1 - x.shape[1 + axis] - low))
+    taps = lax.conv_general_dilated(
+        images, steps, (1, 1), reach, rhs_dilation=strides, dimension_numbers=LAYOUT
+    )  # [i kh kw o]
+    return lax.transpose(lax.optimization_barrier(taps), (1, 2, 0, 3))
 
 
 class Conv(nn.Module):
