@@ -117,7 +117,7 @@ def _input_gradient(dy: Array, kernel: Array, size, strides: Pair, pads: Pads) -
 
 
 def _kernel_gradient(
-    dy: Array, x: Array, window: Pair, strides: Pair, pads: Pads
+    dy: Array, x: Array, size: Pair, strides: Pair, pads: Pads
 ) -> Array:
     """The gradient [kh kw i o] for the kernel, from that of the result, [n h' w' o].
 
@@ -130,7 +130,7 @@ def _kernel_gradient(
     for axis in (0, 1):
         low = pads[axis][0]
         spread = (dy.shape[1 + axis] - 1) * strides[axis] + 1
-        reach.append((low, window[axis] + spread - 1 - x.shape[1 + axis] - low))
+        reach.append((low, size[axis] + spread - 1 - x.shape[1 + axis] - low))
     taps = lax.conv_general_dilated(
         images, steps, (1, 1), reach, rhs_dilation=strides, dimension_numbers=LAYOUT
     )  # [i kh kw o]
