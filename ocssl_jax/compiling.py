@@ -1,8 +1,8 @@
 """How the big programs of a run are compiled.
 
 On a CPU, XLA's newer generator of fused loops compiles a train step with twice the
-memory of the older one, and its code is no faster (docs/performance.md). So the older
-one is asked for, as long as the compiler has it.
+memory of the older one, and its code is hardly faster (docs/performance.md). So the
+older one is asked for, as long as the compiler has it.
 """
 
 from collections.abc import Callable
