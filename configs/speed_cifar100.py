@@ -25,14 +25,14 @@ WHICH    rows trained on in a step, all with one cycle of the rate a stream batc
 Expected, linear probe, the paper's single runs (%). CaSSLe's code always warms up for
 10 epochs, so that a run of 10 never gets beyond it, which may explain that column; here
 it is a tenth of the epochs, and `optimizer.warmup`, in stream batches, to be set:
-  steps             10              20              50             100            500
-  method       BT     SimCLR   BT     SimCLR   BT     SimCLR   BT     SimCLR   BT  SimCLR
-  offline      48.50  50.68    56.23  51.71    59.64  54.29    62.93  56.64
-  cassle       50.89  49.48    54.35  50.34    56.25  51.83    57.48  53.19  58.26  55.91
-  plain        55.39  50.39    55.95  52.44    57.15  53.25
-  rals         55.75  50.63    56.64  52.77    58.48  54.76
-Table 2, rals-20 by `strategy.memory_size`, BT / SimCLR: 2000 55.68 / 50.43, 5000 55.63 /
-52.47, 10000 56.64 / 52.77, 20000 56.29 / 53.41. Figure 3a is `strategy.replay_size`
+  steps            10              20              50             100            500
+  method      BT     SimCLR   BT     SimCLR   BT     SimCLR   BT     SimCLR   BT  SimCLR
+  offline     48.50  50.68    56.23  51.71    59.64  54.29    62.93  56.64
+  cassle      50.89  49.48    54.35  50.34    56.25  51.83    57.48  53.19  58.26  55.91
+  plain       55.39  50.39    55.95  52.44    57.15  53.25
+  rals        55.75  50.63    56.64  52.77    58.48  54.76
+Table 2, rals-20 by `strategy.memory_size`, BT / SimCLR: 2000 55.68 / 50.43, 5000 55.63
+/ 52.47, 10000 56.64 / 52.77, 20000 56.29 / 53.41. Figure 3a is `strategy.replay_size`
 with `strategy.rals.selected=256`; figure 3b is in each run's report.
 
 At equal compute a run of rals stands beside plain with twice the steps: 55.75 against
@@ -42,7 +42,7 @@ Cost, PFLOP a seed: pretraining 42; plain 0.67 N, rals and random 1.35 N and 0.6
 1.0 N; cassle 0.45 E, offline 0.53 E. For a GPU; `--config.stream.limit=5` shows on a
 CPU that it runs. Not reproduced with this library so far; RESULTS.md says what has been
 run. docs/fidelity.md lists where paper or code are silent or ours departs.
-"""  # noqa: E501  the table is worth the width
+"""
 
 from math import ceil
 

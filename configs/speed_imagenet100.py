@@ -1,4 +1,4 @@
-r"""SLCLRS and RALS on ImageNet-100; see configs/speed_cifar100.py, whose variants it has.
+r"""SLCLRS and RALS on ImageNet-100, in the variants of configs/speed_cifar100.py.
 
   python launch.py --config=configs/speed_imagenet100.py:METHOD-pretrain
   python launch.py --config=configs/speed_imagenet100.py:METHOD-WHICH-STEPS
@@ -13,17 +13,17 @@ A task has at most 26,000 images, for which the offline schedules are made; wher
 fewer they end a little early.
 
 Expected, linear probe, the paper's single runs (%):
-  steps             10              20              50             100            400
-  method       BT     SimCLR   BT     SimCLR   BT     SimCLR   BT     SimCLR   BT  SimCLR
-  offline      44.74  58.94    67.94  67.84    69.24  71.26    74.66  73.28
-  cassle       49.70  59.70    64.48  63.74    67.56  65.56    69.74  66.94  69.90  67.96
-  plain        66.10  64.64    67.02  66.26    66.92  67.48
-  rals         66.94  64.86    68.18  66.78    68.40  67.98
+  steps            10              20              50             100            400
+  method      BT     SimCLR   BT     SimCLR   BT     SimCLR   BT     SimCLR   BT  SimCLR
+  offline     44.74  58.94    67.94  67.84    69.24  71.26    74.66  73.28
+  cassle      49.70  59.70    64.48  63.74    67.56  65.56    69.74  66.94  69.90  67.96
+  plain       66.10  64.64    67.02  66.26    66.92  67.48
+  rals        66.94  64.86    68.18  66.78    68.40  67.98
 At equal compute, rals-10 beside plain-20: 66.94 against 67.02, 64.86 against 66.26.
 
 Cost: about 790 stream batches; PFLOP a seed: pretraining 220, plain 4.4 N, rals 8.8 N.
 For a GPU. Not reproduced with this library so far.
-"""  # noqa: E501  the table is worth the width
+"""
 
 from ml_collections import ConfigDict
 

@@ -6,6 +6,7 @@ are not blurred. The order of the colour operations is random, as torchvision's.
 """
 
 from ocssl_jax.augment import ops
+from ocssl_jax.augment.sets import RATIO, SMALL
 from ocssl_jax.augment.transforms import (
     Transform,
     color_jitter,
@@ -15,8 +16,6 @@ from ocssl_jax.augment.transforms import (
     random_resized_crop,
 )
 
-RATIO = (3 / 4, 4 / 3)  # width / height of every crop
-SMALL = 64  # pixels; up to this side an image is not blurred
 STRONG = {"brightness": 0.8, "contrast": 0.8, "saturation": 0.8, "hue": 0.2}
 MILD = {"brightness": 0.4, "contrast": 0.4, "saturation": 0.2, "hue": 0.1}
 

@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given
-from hypothesis import settings as examples_of
+from fuzzing import tries
+from hypothesis import given
 from hypothesis import strategies as st
 from kill_config import get_config
 
@@ -91,13 +91,7 @@ def test_any_damage_to_a_checkpoint(place, like, tmp_path, examples, capsys):
     truth.close()
     said: list[str] = []
 
-    @examples_of(
-        max_examples=examples,
-        deadline=None,
-        database=None,
-        derandomize=True,
-        suppress_health_check=list(HealthCheck),
-    )
+    @tries(examples)
     @given(st.data())
     def each(data):
         folder = tmp_path / "checkpoints"

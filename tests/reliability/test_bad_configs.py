@@ -6,12 +6,12 @@ from contextlib import redirect_stderr
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from fuzzing import tries
+from hypothesis import given
 from hypothesis import strategies as st
 from processes import CONFIG
 
-from ocssl_jax import commandline, dotted
-from ocssl_jax import settings as config_settings
+from ocssl_jax import commandline, dotted, settings
 from ocssl_jax.build import build
 from ocssl_jax.errors import UsageError
 
@@ -44,13 +44,7 @@ def tried(check, strategy, examples):
     """Run `check` on that many examples; how many of them it took for bad ones."""
     refused = []
 
-    @settings(
-        max_examples=examples,
-        deadline=None,
-        database=None,
-        derandomize=True,
-        suppress_health_check=list(HealthCheck),
-    )
+    @tries(examples)
     @given(strategy)
     def each(example):
         try:
@@ -67,14 +61,14 @@ def tried(check, strategy, examples):
 @EXAMPLES
 def test_any_value_of_any_field_in_a_file(data, examples):
     def check(changes):
-        fields = config_settings.as_json(DEFAULT)
+        fields = settings.as_json(DEFAULT)
         fields["stream"]["data_dir"] = str(data)
         for name, value in changes.items():
             try:
                 dotted.put(fields, name, value)
             except (KeyError, TypeError):
                 return  # a group of it was just replaced by something else
-        build(config_settings.from_json(fields))
+        build(settings.from_json(fields))
 
     assert tried(check, CHANGES, examples) > examples // 4
 
@@ -85,7 +79,7 @@ def test_any_text_of_any_field_on_the_command_line(data, examples):
         flags = [f"--config.{name}={text}" for name, text in changes.items()]
         place = f"--config.stream.data_dir={data}"
         found = commandline.configured([f"--config={CONFIG}", place, *flags])
-        build(config_settings.resolve(*found))
+        build(settings.resolve(*found))
 
     texts = WORDS | NUMBERS.map(repr) | VALUES.map(repr)
     changes = st.dictionaries(
@@ -111,14 +105,14 @@ def test_any_flag(examples):
     "missing", ["seeds", "stream", "strategy.climb.centroid_memory", "probe.linear"]
 )
 def test_a_field_that_is_missing_is_named(missing):
-    fields = json.loads(json.dumps(config_settings.as_json(DEFAULT)))
+    fields = json.loads(json.dumps(settings.as_json(DEFAULT)))
     *groups, last = missing.split(".")
     node = fields
     for group in groups:
         node = node[group]
     del node[last]
     with pytest.raises(UsageError, match=rf"lacks the field {missing}"):
-        config_settings.from_json(fields)
+        settings.from_json(fields)
 
 
 @pytest.mark.parametrize(

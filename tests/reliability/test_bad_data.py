@@ -11,13 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from fuzzing import tries
+from hypothesis import given
 from hypothesis import strategies as st
 from kill_config import get_config
 from PIL import Image
 
-from ocssl_jax import dotted, experiment
-from ocssl_jax import settings as config_settings
+from ocssl_jax import dotted, experiment, settings
 from ocssl_jax.data import load
 from ocssl_jax.data.errors import DataError
 from ocssl_jax.errors import UsageError
@@ -139,13 +139,7 @@ def fill(root: Path, makers, seed: int) -> Counter:
 def test_any_mixture_of_pictures(examples, capsys):
     tried = Counter()
 
-    @settings(
-        max_examples=examples,
-        deadline=None,
-        database=None,
-        derandomize=True,
-        suppress_health_check=list(HealthCheck),
-    )
+    @tries(examples)
     @given(st.lists(st.sampled_from(MAKERS), max_size=12), st.integers(0, 2**32 - 1))
     def each(makers, seed):
         with tempfile.TemporaryDirectory() as place:
@@ -178,7 +172,7 @@ def test_a_run_counts_what_it_skipped(tmp_path):
         "baselines": (),
     }.items():
         dotted.put(config, name, value)
-    experiment.run(config_settings.resolve(config, {}), tmp_path / "run", {})
+    experiment.run(settings.resolve(config, {}), tmp_path / "run", {})
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["skipped_files"] == counts[True] > 5
 
