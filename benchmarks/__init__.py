@@ -7,6 +7,7 @@ against_torch  a stream batch of CLIMB beside the same one in plain PyTorch
 memory_ops     the memories' operations, CLIMB's beside a list-based one in PyTorch
 full_run       Split CIFAR-100 from end to end on this machine's accelerator
 conv_loops     convolutions inside loops on a CPU
+conv_layers    single convolutions and their gradients on a CPU
 augment        augmentations and their operations
 
 docs/performance.md has the results and says how to read them.
