@@ -39,9 +39,14 @@ def check_types(saved: Any, template: Any) -> None:
 
 
 def first_line(error: Exception) -> str:
-    """The first line of an error's text, as far as one reads; its kind if none."""
+    """The first line of an error's text, as far as one reads; its kind if none.
+
+    Of what is long both ends are kept: what failed, and the system's reason.
+    """
     line = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return line if len(line) <= MOST else f"{line[:MOST]} ..."
+    line = line.partition(" [tensorstore_spec=")[0]
+    half = MOST // 2
+    return line if len(line) <= MOST else f"{line[:half]} ... {line[-half:]}"
 
 
 def steps_in(folder: Path) -> list[int]:

@@ -11,7 +11,15 @@ import pytest
 from kill_config import get_config
 from safetensors.numpy import load_file
 
-from ocssl_jax import dotted, evaluate, experiment, settings, workdir
+from ocssl_jax import (
+    dotted,
+    evaluate,
+    experiment,
+    judging,
+    probing,
+    settings,
+    workdir,
+)
 from ocssl_jax.backbones import make_backbone
 from ocssl_jax.build import build
 from ocssl_jax.checkpoint import Checkpoints
@@ -241,6 +249,29 @@ def test_a_stop_that_was_asked_for_is_not_forgotten(data_dir, tmp_path):
     with pytest.raises(Interrupted):
         experiment.run(config, tmp_path / "run", {}, stop)
     assert not (tmp_path / "run" / "summary.json").exists()
+
+
+def test_a_probe_ends_after_the_seed_that_it_is_at(data_dir, tmp_path, monkeypatch):
+    config = config_with(
+        data_dir,
+        strategy__name="none",
+        baselines=(),
+        probe__names=("ridge",),
+        stream__limit=5,
+    )
+    stop, probed = Stop(), []
+
+    def judged(*given, seed, after):
+        stop.asked |= after == 0
+        probed.append((after, seed))
+        return probing.judge(*given, seed=seed, after=after)
+
+    monkeypatch.setattr(judging, "judge", judged)
+    with pytest.raises(Interrupted, match="while probing after stream batch 4"):
+        experiment.run(config, tmp_path / "run", {}, stop)
+    assert probed == [(0, 0)]
+    experiment.run(config, tmp_path / "run", {})
+    assert probed[1:] == [(0, 0), (0, 1), (1, 0), (1, 1)]
 
 
 def test_accuracies_lost_from_an_unfinished_run_are_missed(data_dir, tmp_path):

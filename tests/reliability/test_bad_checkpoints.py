@@ -122,16 +122,19 @@ def test_any_damage_to_a_checkpoint(place, like, tmp_path, examples, capsys):
     assert len(said) > examples // 4
 
 
-def test_metadata_that_keep_all_checkpoints_from_being_listed(place, run, like):
-    path = run / "checkpoints" / "4" / "_CHECKPOINT_METADATA"
+def test_metadata_that_keep_all_checkpoints_from_being_listed(run):
+    saves = run / "checkpoints"
+    path = saves / "4" / "_CHECKPOINT_METADATA"
     path.write_text(path.read_text().replace("timestamp", "timestemp"))
     with pytest.raises(UsageError) as error:
-        experiment.run(config_for(place), run, {})
-    words = "checkpoints/4 cannot be restored"
-    assert words in str(error.value) and "\n" not in str(error.value)
+        Checkpoints(saves, keep=2)
+    assert "checkpoints/4 cannot be restored" in str(error.value)
     assert str(error.value).endswith("move that folder away to start over")
-    (run / "checkpoints" / "4").rename(run / "moved")  # the newest one is whole
-    experiment.run(config_for(place), run, {})
+    assert "\n" not in str(error.value)
+    (saves / "4").rename(run / "moved")  # the newest one is whole
+    opened = Checkpoints(saves, keep=2)
+    assert opened.latest() == 6
+    opened.close()
 
 
 def test_what_may_not_be_read_is_not_called_damaged(place, like):

@@ -23,6 +23,7 @@ from ocssl_jax import signals
 from ocssl_jax.errors import Interrupted
 from ocssl_jax.stop import Stop
 
+KINDS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 PROGRAMS = {
     "launch": [str(ROOT / "launch.py")],
     "sweep": ["-m", "ocssl_jax.sweep", "configs/quickstart.py", "--grid=passes=1,2"],
@@ -44,7 +45,7 @@ def listens(process: subprocess.Popen, kind: int) -> bool:
         *(
             pytest.param(name, kind, marks=pytest.mark.slow)
             for name in PROGRAMS
-            for kind in signals.KINDS
+            for kind in KINDS
         ),
     ],
 )
@@ -79,7 +80,7 @@ def test_asked_again_and_again(tmp_path):
         time.sleep(0.002)
     end = time.monotonic() + TIMEOUT
     while process.poll() is None and time.monotonic() < end:
-        for kind in signals.KINDS:
+        for kind in KINDS:
             process.send_signal(kind)
         time.sleep(0.003)
     output, _ = process.communicate(timeout=TIMEOUT)
@@ -109,13 +110,13 @@ def test_a_terminal_that_goes_away(tmp_path):
 @pytest.fixture
 def handlers():
     """What this process does about signals is put back afterwards."""
-    before = {kind: signal.getsignal(kind) for kind in signals.KINDS}
+    before = {kind: signal.getsignal(kind) for kind in KINDS}
     yield
     for kind, handler in before.items():
         signal.signal(kind, handler)
 
 
-@pytest.mark.parametrize("kind", signals.KINDS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_run_hears_every_kind_and_forgets_none(handlers, kind, capfd):
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     with Stop() as stop:
