@@ -122,6 +122,19 @@ def test_any_damage_to_a_checkpoint(place, like, tmp_path, examples, capsys):
     assert len(said) > examples // 4
 
 
+def test_what_is_not_as_it_was_saved_is_noticed(run, like):
+    """Whatever the storage below takes for good, as it does flipped bits of arrays."""
+    path = run / "checkpoints" / "6" / "progress" / "metadata"
+    progress = json.loads(path.read_text())
+    assert len(progress["checksums"]["states"]) == len(jax.tree.leaves(like))
+    progress["checksums"]["states"][3] ^= 1
+    path.write_text(json.dumps(progress))
+    assert "is not as it was saved" in refused(run, like)
+    progress["checksums"]["states"][3] ^= 1
+    path.write_text(json.dumps(progress | {"trained": progress["trained"] + 1}))
+    assert "its progress is not as it was saved" in refused(run, like)
+
+
 def test_metadata_that_keep_all_checkpoints_from_being_listed(run):
     saves = run / "checkpoints"
     path = saves / "4" / "_CHECKPOINT_METADATA"
