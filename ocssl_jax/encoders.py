@@ -60,7 +60,11 @@ def load(path: Path) -> Variables:
       UsageError: if the file is damaged or gone.
     """
     try:
-        tensors = safetensors.load(path.read_bytes())
+        content = path.read_bytes()
+    except FileNotFoundError as error:
+        raise UsageError(f"{path} is gone; bring it back") from error
+    try:
+        tensors = safetensors.load(content)
     except Exception as error:  # whatever a damaged header provokes
         raise UsageError(f"{path} is no whole encoder; delete it") from error
     variables: Variables = {name: {} for name in COLLECTIONS}

@@ -25,7 +25,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ocssl_jax.commandline import Parser, ending
+from ocssl_jax.commandline import Parser, ending, program
 from ocssl_jax.errors import UsageError
 from ocssl_jax.metrics import ALL
 from ocssl_jax.report import runs
@@ -149,4 +149,4 @@ def remarks(rows: Sequence[Line], probe: str) -> list[str]:
 
 
 if __name__ == "__main__":
-    main()
+    program(main)
