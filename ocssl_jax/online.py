@@ -23,7 +23,7 @@ from ml_collections import ConfigDict
 
 from ocssl_jax import settings
 from ocssl_jax.build import check_names
-from ocssl_jax.checkpoint import Checkpoints, saved_in
+from ocssl_jax.checkpoint import Checkpoints, steps_in
 from ocssl_jax.compiling import jit
 from ocssl_jax.core import Array, Key, Stream, TrainState
 from ocssl_jax.data import DATASETS
@@ -179,7 +179,7 @@ class Learner:
           UsageError: if there is none, or it is of another config or image size.
         """
         place = Path(folder).expanduser()
-        if not saved_in(place):
+        if not steps_in(place):
             raise UsageError(f"{place} holds no state of a learner")
         saves = Checkpoints(place, keep=1)
         like = self.init(jax.random.key(0), example)
