@@ -12,10 +12,15 @@ from ocssl_jax.errors import UsageError, one_of
 from ocssl_jax.learning import Learning, make_learning
 from ocssl_jax.methods import METHODS
 from ocssl_jax.optim import OPTIMIZERS
-from ocssl_jax.probes import PROBES, Fit
+from ocssl_jax.probes import CLASSIFIER, PROBES, Fit
 from ocssl_jax.schedules import SCHEDULES
 from ocssl_jax.strategies import STRATEGIES
-from ocssl_jax.stream_checks import check_domains, check_experiences, check_labels
+from ocssl_jax.stream_checks import (
+    check_classes,
+    check_domains,
+    check_experiences,
+    check_labels,
+)
 from ocssl_jax.wiring import group, made, wired
 
 
@@ -69,6 +74,8 @@ def build(config: ConfigDict, *, fresh: bool = True) -> Experiment:
         fresh=fresh,
     )
     learning = learning_of(config)
+    if learning.head:
+        check_classes(config, dataset, bench)
     for name in config.baselines:
         if name != "random":  # told now, not when the baseline's turn comes
             learning_of(as_baseline(config, name))
@@ -79,6 +86,7 @@ def build(config: ConfigDict, *, fresh: bool = True) -> Experiment:
             **wired(PROBES[name], f"probe.{name}", group(config.probe, name)),
         )
         for name in config.probe.names
+        if name != CLASSIFIER
     }
     return Experiment(dataset, bench, schedules, learning, probes, judged)
 
@@ -105,7 +113,7 @@ def check_names(config: ConfigDict) -> None:
     one_of("optimizer.name", config.optimizer.name, OPTIMIZERS)
     one_of("optimizer.schedule", config.optimizer.schedule, SCHEDULES)
     for name in config.probe.names:
-        one_of("probe.names", name, PROBES)
+        one_of("probe.names", name, (*PROBES, CLASSIFIER))
     scopes.check_names(config.probe)
     if config.probe.dataset:
         one_of("probe.dataset", config.probe.dataset, data.DATASETS)
@@ -173,6 +181,7 @@ def make_stream(
             limit=s.limit,
             epochs=s.epochs,
             known=s.known,
+            samples=s.samples,
         )
         for seed in config.seeds
     )

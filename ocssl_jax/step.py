@@ -55,7 +55,7 @@ def make_step(
     """The pure functions `init` and `train_step` of one learner.
 
     Args:
-      method: the SSL objective.
+      method: the objective.
       strategy: what continual learning adds.
       optimizer: updates the parameters of both.
       augment: raw rows to augmented views.
@@ -68,6 +68,8 @@ def make_step(
       over the passes, and arrays [p] of what each pass's draw told. Both may be jitted,
       vmapped over a leading axis of seeds, and donated.
     """
+
+    objective_name = "ssl" if method.head is None else "supervised"
 
     def learner_of(params: Any, model: Any) -> Learner:
         return Learner(params["method"], model, method, prepare)
@@ -96,7 +98,7 @@ def make_step(
             added = strategy.loss(
                 params["strategy"], kept, learner_of(params, model), batch, out
             )
-            terms = {"ssl": masked_mean(out.loss, batch.loss_mask)}
+            terms = {objective_name: masked_mean(out.loss, batch.loss_mask)}
             terms |= {name: weighted(term) for name, term in added.items()}
             total = jnp.sum(jnp.stack([*terms.values()]))
             return total, (out._replace(terms=added), terms)

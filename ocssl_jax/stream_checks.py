@@ -91,6 +91,26 @@ def check_experiences(config: ConfigDict, dataset: Dataset, bench: Benchmark) ->
         )
 
 
+def check_classes(config: ConfigDict, dataset: Dataset, bench: Benchmark) -> None:
+    """Refuse labels that a classifier has no output for.
+
+    Raises:
+      UsageError: saying which there are.
+    """
+    wanted, name = config.method.supervised.classes, config.stream.dataset
+    if dataset.train_label.min() < 0:
+        raise UsageError(
+            f"config.method.name 'supervised' needs labels, and images of {name!r} "
+            f"have none"
+        )
+    most = 1 + max(max(classes) for classes in bench.classes)
+    if most > wanted:
+        raise UsageError(
+            f"config.method.supervised.classes must be at least {most} for {name!r}, "
+            f"got {wanted}"
+        )
+
+
 def _some(names: Sequence[str]) -> str:
     """The first few of many names."""
     shown = ", ".join(names[:SHOWN])
