@@ -140,6 +140,8 @@ def make_stream(
         seed=s.seed,
         order=tuple(s.order),
     )
+    if "permuted" in (s.kind, s.kind == "iid" and s.iid_of):
+        dataset = data.permuted(dataset, tasks=s.tasks, seed=s.seed)
     own = bool(config.probe.names) and not config.probe.dataset
     check_labels(dataset, "stream", needed=own or s.kind not in data.UNLABELLED_KINDS)
     bench = made(
@@ -156,6 +158,7 @@ def make_stream(
         train_domain=dataset.train_domain,
         test_domain=dataset.test_domain,
         blur=s.blur,
+        iid_of=s.iid_of,
     )
     check_experiences(config, dataset, bench)
     unlabelled = dataset.train_label.min() < 0

@@ -9,7 +9,15 @@ from ml_collections import ConfigDict
 
 from ocssl_jax.augment import make_augment, normalizer
 from ocssl_jax.backbones import make_backbone
-from ocssl_jax.core import Array, Head, Method, Prepare, TrainState, Variables
+from ocssl_jax.core import (
+    Array,
+    Head,
+    Learner,
+    Method,
+    Prepare,
+    TrainState,
+    Variables,
+)
 from ocssl_jax.handover import handed_over
 from ocssl_jax.methods import METHODS
 from ocssl_jax.optim import OPTIMIZERS, Optimizer, make_optimizer
@@ -83,8 +91,8 @@ def make_learning(
         return features
 
     def head(state: TrainState) -> Head:
-        assert method.head is not None
-        return method.head(state.params["method"])
+        learner = Learner(state.params["method"], state.model, method, prepare)
+        return strategy.head(state.strategy, learner)
 
     return Learning(
         method=method,
@@ -155,6 +163,7 @@ def make_strategy(config: ConfigDict) -> Strategy:
         config.strategy,
         batch_size=config.stream.batch_size,
         learning_rate=config.optimizer.learning_rate,
+        tasks=config.stream.tasks,
     )
     return made(STRATEGIES[name], f"strategy.{name}", **settings)
 

@@ -63,6 +63,11 @@ class Split(NamedTuple):
         """Positions of the images of these tasks."""
         return np.flatnonzero(np.isin(self.task, tasks))
 
+    def part(self, tasks: Sequence[int]) -> "Split":
+        """The images of these tasks alone."""
+        rows = self.of(tasks)
+        return Split(self.image[rows], self.label[rows], self.task[rows])
+
 
 class Probing(NamedTuple):
     """The images that probes train, tune and are tested on."""
@@ -72,6 +77,11 @@ class Probing(NamedTuple):
     test: Split
     tasks: int
     shares: dict[float, np.ndarray]  # ratio -> positions in `train` with a label
+
+    def upto(self, after: int) -> "Probing":
+        """Without the validation and test images of tasks that came after `after`."""
+        met = range(after + 1)
+        return self._replace(val=self.val.part(met), test=self.test.part(met))
 
     @property
     def sizes(self) -> list[int]:

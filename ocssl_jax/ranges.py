@@ -70,6 +70,7 @@ CHECKS: dict[str, Check] = {
     "strategy.scale.distill_power": COUNT,
     "strategy.lump.alpha": ABOVE_0,
     "strategy.er_mir.candidates": POSITIVE,
+    "strategy.gem.margin": COUNT,
     "strategy.rals.selected": COUNT,
     "strategy.rals.part_size": (lambda x: x >= 2, "at least 2"),
     "optimizer.learning_rate": ABOVE_0,

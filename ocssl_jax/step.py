@@ -3,7 +3,7 @@
 strategy.begin
 passes times:   batch   <- strategy.draw, augmented afresh
 loss    <- method.loss + strategy.loss
-params  <- optimizer
+params  <- optimizer, along strategy.gradient
 model   <- method.update;  strategy.update
 strategy.end
 """
@@ -106,6 +106,8 @@ def make_step(
         (loss, (out, terms)), grads = jax.value_and_grad(objective, has_aux=True)(
             params
         )
+        k_slope = jax.random.fold_in(k_draw, 1)  # apart from what the draw splits
+        grads = strategy.gradient(k_slope, kept, learner, batch, grads)
         rate = optimizer.learning_rate(opt_state, i)
         params, opt_state = optimizer.update(grads, opt_state, params, i)
         model = method.update(params["method"], out.model)

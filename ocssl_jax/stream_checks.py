@@ -19,7 +19,7 @@ def check_domains(config: ConfigDict) -> None:
     """
     s = config.stream
     spec = DATASETS[s.dataset]
-    if s.kind == "domain" and not spec.domains:
+    if "domain" in (s.kind, s.kind == "iid" and s.iid_of) and not spec.domains:
         known = ", ".join(name for name, row in DATASETS.items() if row.domains)
         raise UsageError(
             f"config.stream.kind domain needs a stream.dataset that has domains, one "

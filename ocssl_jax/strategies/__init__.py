@@ -12,6 +12,7 @@ from ocssl_jax.strategies.cla import cla_b, cla_e, cla_r
 from ocssl_jax.strategies.climb import climb
 from ocssl_jax.strategies.er import er
 from ocssl_jax.strategies.er_mir import er_mir
+from ocssl_jax.strategies.gem import gem
 from ocssl_jax.strategies.lump import lump
 from ocssl_jax.strategies.minred import minred
 from ocssl_jax.strategies.none import none
@@ -34,10 +35,11 @@ STRATEGIES: dict[str, Callable[..., Strategy]] = {
     "scale": scale,
     "rals": rals,
     "er_mir": er_mir,
+    "gem": gem,
 }
 
 # Strategies that may read `stream.boundary`; every other one is task-free, ER unless
 # it is asked for `past_only`.
-BOUNDARY_AWARE = frozenset({"cassle", "cassle_r", "er_mir"})
+BOUNDARY_AWARE = frozenset({"cassle", "cassle_r", "er_mir", "gem"})
 
 __all__ = ["BOUNDARY_AWARE", "STRATEGIES", "Strategy", "chain"]
