@@ -154,6 +154,10 @@ def strategy() -> ConfigDict:
                 "apart": True,
             },
             "gem": {"margin": 0.5},  # the memory strength
+            "icarl": {
+                "task_size": 10_000,  # images of a task, kept until it ends
+                "distill_weight": 1.0,
+            },
             "lump": {
                 "memory": "reservoir",
                 "alpha": 0.4,  # of Beta(alpha, alpha), the stream's share of a mixture

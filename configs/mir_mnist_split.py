@@ -30,7 +30,7 @@ from ml_collections import ConfigDict
 from configs import default
 from ocssl_jax import dotted
 
-IID = {"stream.kind": "iid"}
+IID = {"stream.kind": "iid", "probe.every": 100}  # judged at the end alone
 VARIANTS: dict[str, dict[str, Any]] = {
     "finetune": {"strategy.name": "none"},
     "iid_online": {"strategy.name": "none", **IID},

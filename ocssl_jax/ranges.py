@@ -71,6 +71,8 @@ CHECKS: dict[str, Check] = {
     "strategy.lump.alpha": ABOVE_0,
     "strategy.er_mir.candidates": POSITIVE,
     "strategy.gem.margin": COUNT,
+    "strategy.icarl.task_size": POSITIVE,
+    "strategy.icarl.distill_weight": COUNT,
     "strategy.rals.selected": COUNT,
     "strategy.rals.part_size": (lambda x: x >= 2, "at least 2"),
     "optimizer.learning_rate": ABOVE_0,
