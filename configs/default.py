@@ -44,11 +44,12 @@ def stream() -> ConfigDict:
             "dataset": "cifar100",
             "data_dir": "~/tensorflow_datasets",
             "image_size": 0,  # pixels a side; 0: the data set's own or published one
+            "pixels": "standard",  # standard: by the data set's mean and std | signed
             "kind": "class",  # class | irregular | blurred | domain | permuted | iid
             "iid_of": "class",  # iid: what is mixed, class | domain | permuted
             # Experiences: must divide the classes unless irregular, and be the number
-            # of domains for 'domain'; for 'permuted' how many orders of the pixels there
-            # are, the first the images' own; for 'iid' how often the stream is probed.
+            # of domains for 'domain'; for 'permuted' how many orders of the pixels, the
+            # first the images' own; for 'iid' how often the stream is probed.
             "tasks": 20,
             "classes": 0,  # use only the first so many of the class order; 0: all
             # Class order, for 'domain' that of the domains; for imagenet30, 100 and 200

@@ -38,6 +38,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "er": {"strategy.name": "er"},
     "er_mir": {"strategy.name": "er_mir"},
     "gem": {"strategy.name": "gem"},
+    "icarl": {"strategy.name": "icarl"},
 }
 PUBLISHED = {
     "finetune": ((19.0, 0.2), (97.8, 0.2)),
@@ -71,7 +72,7 @@ def shared() -> ConfigDict:
     config.optimizer.update({"momentum": 0.0, "weight_decay": 0.0})
     config.probe.names = ("classifier",)
     config.checkpoint.encoders = False
-    config.reference = ConfigDict({"stream": {"samples": 1010}})
+    config.reference = ConfigDict({"stream": {"samples": 1010}})  # see docs/fidelity.md
     return config
 
 
@@ -85,7 +86,7 @@ def varied(
     """
     if variant not in published:
         raise ValueError(f"variants are {', '.join(published)}, not {variant!r}")
-    for name, value in VARIANTS[variant].items():
+    for name, value in VARIANTS[variant.split("-")[0]].items():
         dotted.put(config, name, value)
     config.published.accuracy, config.published.forgetting = published[variant]
     return config

@@ -142,6 +142,9 @@ def make_stream(
     )
     if "permuted" in (s.kind, s.kind == "iid" and s.iid_of):
         dataset = data.permuted(dataset, tasks=s.tasks, seed=s.seed)
+    if s.pixels == "signed":  # to [-1, 1]
+        half = (0.5,) * len(dataset.mean)
+        dataset = dataset._replace(mean=half, std=half)
     own = bool(config.probe.names) and not config.probe.dataset
     check_labels(dataset, "stream", needed=own or s.kind not in data.UNLABELLED_KINDS)
     bench = made(

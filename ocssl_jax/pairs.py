@@ -13,7 +13,9 @@ from ocssl_jax.strategies.rals import chosen_units
 from ocssl_jax.wiring import group, made
 
 TWO_VIEWS = frozenset({"osiris_r", "scale"})
-SUPERVISED = frozenset({"er_mir", "gem", "icarl"})  # their losses are those of a classifier
+SUPERVISED = frozenset(
+    {"er_mir", "gem", "icarl"}
+)  # their losses are those of a classifier
 
 
 def check_pair(config: ConfigDict, method: Method) -> None:

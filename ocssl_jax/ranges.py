@@ -134,6 +134,7 @@ def validate(config: ConfigDict) -> None:
         )
     one_of("precision", config.precision, ("float32", "bfloat16"))
     one_of("method.projector.norms", config.method.projector.norms, NORMS)
+    one_of("stream.pixels", config.stream.pixels, ("standard", "signed"))
     one_of("augment.per", config.augment.per, ("sample", "batch"))
 
 

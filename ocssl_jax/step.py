@@ -68,7 +68,6 @@ def make_step(
       over the passes, and arrays [p] of what each pass's draw told. Both may be jitted,
       vmapped over a leading axis of seeds, and donated.
     """
-
     objective_name = "ssl" if method.head is None else "supervised"
 
     def learner_of(params: Any, model: Any) -> Learner:

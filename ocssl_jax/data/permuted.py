@@ -1,4 +1,4 @@
-"""Permuted streams: one data set again and again, its pixels in another order each time.
+"""Permuted streams: one data set again and again, the pixels in ever another order.
 
 Permuted MNIST (Goodfellow et al. 2013) is the usual one. Each order of the pixels is a
 domain; the first one is the images' own. No copy is made: pixels are moved when images

@@ -17,7 +17,6 @@ from flax import struct
 
 from ocssl_jax.core import Array, Items, Key, Memory, Sample
 
-
 Among = Callable[[Items], Array]  # of all slots' items, [N] bool: which may be drawn
 
 

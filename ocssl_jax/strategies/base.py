@@ -6,7 +6,7 @@ under it. The hooks, in the order in which `step.py` calls them:
   init     (key, learner, stream)                 -> params, state
   begin    (key, state, learner, stream)          -> state, model   once a stream batch
   draw     (key, state, learner, stream, augment) -> Batch          each pass
-  loss     (params, state, learner, batch, out)   -> {name: term}   added to the method's
+  loss     (params, state, learner, batch, out)   -> {name: term}   added to its own
   gradient (key, state, learner, batch, grads)    -> grads          of all parameters
   update   (state, learner, batch, out)           -> state          after each update
   end      (key, state, learner, stream, out)     -> state, model   once a stream batch

@@ -50,7 +50,7 @@ def er_mir(
       apart: as in ER.
 
     Raises:
-      ValueError: if memory or score is not one of these, or R exceeds C, or C exceeds N.
+      ValueError: if memory or score is not one of these, or not R <= C <= N.
     """
     if score not in SCORES:
         raise ValueError(f"score must be one of {', '.join(SCORES)}, got {score!r}")

@@ -103,6 +103,4 @@ def gem(*, tasks: int, memory_size: int, margin: float) -> Strategy:
     def metrics(state: Tasks) -> dict[str, Array]:
         return {"memory_images": jnp.sum(jax.vmap(store.size)(state.memory))}
 
-    return Strategy(
-        init=init, begin=begin, gradient=gradient, end=end, metrics=metrics
-    )
+    return Strategy(init=init, begin=begin, gradient=gradient, end=end, metrics=metrics)

@@ -39,7 +39,7 @@ def projected(own: Array, past: Array, real: Array, *, margin: float) -> Array:
 
 
 def nonnegative(p: Array, linear: Array, real: Array, *, margin: float) -> Array:
-    """v [t] >= margin that minimises 1/2 v' p v + linear' v; 0 where it is not `real`.
+    """V [t] >= margin that minimises 1/2 v' p v + linear' v; 0 where it is not `real`.
 
     Args:
       p: [t t], symmetric and positive definite.

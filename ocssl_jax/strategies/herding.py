@@ -11,6 +11,11 @@ NOT_CHOSEN = int(jnp.iinfo(jnp.int32).max)
 NEVER = -1e30  # a logit that no other one is below
 
 
+def members(label: Array, mask: Array, classes: int) -> Array:
+    """[k n] bool: which of the rows that count are of each class."""
+    return jax.nn.one_hot(label, classes, axis=0, dtype=bool) & mask[None, :]
+
+
 def class_means(
     feature: Array, label: Array, mask: Array, classes: int | None = None
 ) -> tuple[Array, Array]:
@@ -26,7 +31,7 @@ def class_means(
       [k d], 0 for a class without rows, and [k] bool.
     """
     k = feature.shape[1] if classes is None else classes
-    own = ((label[None, :] == jnp.arange(k)[:, None]) & mask[None, :]).astype(jnp.float32)
+    own = members(label, mask, k).astype(jnp.float32)
     count = jnp.sum(own, axis=1)
     total = jnp.matmul(own, feature, precision="highest")
     return total / jnp.maximum(count, 1.0)[:, None], count > 0
@@ -57,8 +62,7 @@ def herded(
         place, total = carry
         new = (total[label] + feature) / (j + 1.0)
         distance = jnp.sum(jnp.square(means[label] - new), axis=1)
-        open_ = mask & (place == NOT_CHOSEN)
-        own = open_[None, :] & (label[None, :] == jnp.arange(classes)[:, None])
+        own = members(label, mask & (place == NOT_CHOSEN), classes)
         best = jnp.argmin(jnp.where(own, distance[None, :], jnp.inf), axis=1)  # [k]
         any_left = jnp.any(own, axis=1)
         won = any_left[label] & (best[label] == rows)

@@ -35,7 +35,13 @@ from ocssl_jax.core import (
 from ocssl_jax.losses import masked_mean
 from ocssl_jax.memory.fifo import fifo
 from ocssl_jax.strategies.base import Strategy
-from ocssl_jax.strategies.herding import NOT_CHOSEN, class_means, herded, nearest_mean
+from ocssl_jax.strategies.herding import (
+    NOT_CHOSEN,
+    class_means,
+    herded,
+    members,
+    nearest_mean,
+)
 from ocssl_jax.strategies.past import joined
 
 CHUNK = 100  # images encoded at once when a task has ended
@@ -57,7 +63,7 @@ class Herd(NamedTuple):
 
 
 def icarl(*, memory_size: int, task_size: int, distill_weight: float) -> Strategy:
-    """iCaRL with N exemplars.
+    """ICaRL with N exemplars.
 
     Args:
       memory_size: exemplars of all classes together, N.
@@ -91,9 +97,7 @@ def icarl(*, memory_size: int, task_size: int, distill_weight: float) -> Strateg
     ) -> tuple[Herd, Model]:
         del key
         ended = stream.boundary & (store.size(state.present) > 0)
-        state = jax.lax.cond(
-            ended, lambda s: settled(s, learner), lambda s: s, state
-        )
+        state = jax.lax.cond(ended, lambda s: settled(s, learner), lambda s: s, state)
         return state, learner.model
 
     def draw(
@@ -158,23 +162,18 @@ def icarl(*, memory_size: int, task_size: int, distill_weight: float) -> Strateg
 def one_a_class(key: Key, held: Exemplars) -> tuple[Array, Array]:
     """A random exemplar of each class [k], and whether there is one [k] bool."""
     count, classes = held.logits.shape
-    own = held.items["label"][None, :] == jnp.arange(classes)[:, None]
-    own &= (held.place < NOT_CHOSEN)[None, :]
+    own = members(held.items["label"], held.place < NOT_CHOSEN, classes)
     score = jnp.where(own, jax.random.uniform(key, (classes, count)), -1.0)
     return jnp.argmax(score, axis=1), jnp.any(own, axis=1)
 
 
-def chosen(
-    held: Exemplars, present: Any, store: Memory, learner: Learner
-) -> Exemplars:
+def chosen(held: Exemplars, present: Any, store: Memory, learner: Learner) -> Exemplars:
     """The exemplars of all tasks, the present one's among them."""
     items, real = store.rows(present)
     classes = held.logits.shape[1]
-    old = held.place < NOT_CHOSEN
-    among = lambda rows, mask: jnp.any(
-        (rows["label"][:, None] == jnp.arange(classes)) & mask[:, None], axis=0
-    )
-    seen = jnp.sum(among(held.items, old) | among(items, real))
+    among = lambda label, mask: jnp.any(members(label, mask, classes), axis=1)
+    known = among(held.items["label"], held.place < NOT_CHOSEN)
+    seen = jnp.sum(known | among(items["label"], real))
     quota = len(held.place) // jnp.maximum(seen, 1)
     place = herded(
         logits_of(learner, items["image"]), items["label"], real, quota, classes
@@ -191,7 +190,6 @@ def chosen(
 
 def logits_of(learner: Learner, images: Array) -> Array:
     """[m k] of uint8 images [m h w c], with running BN statistics, a few at a time."""
-    rows = jax.lax.map(
-        lambda image: learner.embed(image[None])[0], images, batch_size=CHUNK
-    )
-    return rows
+    one = lambda image: learner.embed(image[None])[0]
+    logits: Array = jax.lax.map(one, images, batch_size=CHUNK)
+    return logits
