@@ -110,7 +110,9 @@ def _in_folders(root: Path) -> Classes:
 
 
 def _of_pickles(paths: list[Path], *, channels: int, size: int) -> Source:
-    facts = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
+    facts = [
+        (path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in paths
+    ]
     names: list[str] = []
 
     def rows(split: str) -> Iterator[Row]:

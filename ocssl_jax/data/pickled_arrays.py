@@ -26,7 +26,14 @@ NAMES = {
 CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 EMPTY: dict[str, Any] = {"EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_TUPLE": tuple}
 TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
-VALUES = ("INT", "LONG", "FLOAT", "UNICODE", "STRING", "BYTES")  # within names of values
+VALUES = (
+    "INT",
+    "LONG",
+    "FLOAT",
+    "UNICODE",
+    "STRING",
+    "BYTES",
+)  # within names of values
 SILENT = ("PROTO", "FRAME")
 
 
