@@ -8,14 +8,11 @@ from ml_collections import ConfigDict
 from ocssl_jax.core import Method
 from ocssl_jax.errors import UsageError
 from ocssl_jax.probes import CLASSIFIER
-from ocssl_jax.strategies import STRATEGIES
+from ocssl_jax.strategies import STRATEGIES, SUPERVISED
 from ocssl_jax.strategies.rals import chosen_units
 from ocssl_jax.wiring import group, made
 
 TWO_VIEWS = frozenset({"osiris_r", "scale"})
-SUPERVISED = frozenset(
-    {"er_mir", "gem", "icarl"}
-)  # their losses are those of a classifier
 
 
 def check_pair(config: ConfigDict, method: Method) -> None:

@@ -10,18 +10,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny import bits, equal, stream, tiny_learning
+from tiny import bits, equal, method_of, stream, tiny_learning
 
 from configs import default
 from ocssl_jax.methods import METHODS
-from ocssl_jax.pairs import SUPERVISED
 from ocssl_jax.strategies import BOUNDARY_AWARE, STRATEGIES
 
 BATCHES = 14  # enough for every memory of `tiny` to fill, evict and consolidate
 
 # (strategy, method, fidelity): every strategy, every method, every quirk.
 ROWS = [
-    *((s, "supervised" if s in SUPERVISED else "simclr", "paper") for s in STRATEGIES),
+    *((s, method_of(s), "paper") for s in STRATEGIES),
     *((s, "simclr", "reference") for s in default.get_config().reference.strategy),
     *(("er", m, "paper") for m in METHODS if m != "simclr"),
     ("rals", "barlow_twins", "paper"),  # which it judges part by part

@@ -12,10 +12,17 @@ from configs import default
 from ocssl_jax import dotted, settings
 from ocssl_jax.core import Stream, TrainState
 from ocssl_jax.learning import Learning, make_learning
+from ocssl_jax.strategies import STRATEGIES, SUPERVISED
 
 SHAPE = (8, 8, 1)
 BATCH = 4
+SSL = tuple(name for name in STRATEGIES if name not in SUPERVISED)
 NETWORKS = {"mae": {"name": "vit_tiny", "width": 12, "depth": 1}}  # of a method
+
+
+def method_of(strategy: str) -> str:
+    """A method that a strategy can work with."""
+    return "supervised" if strategy in SUPERVISED else "simclr"
 
 
 def tiny_config(**fields: Any) -> ConfigDict:

@@ -38,8 +38,8 @@ class Permuted:
         """The rows `index` [...] int, as an array [... h w c]."""
         index = np.asarray(index)
         order, place = np.divmod(index.reshape(-1), max(len(self._image), 1))
-        channels = self.shape[-1]
-        pixels = np.asarray(self._image[place]).reshape(len(place), -1, channels)
+        flat = (len(place), self._orders.shape[1], self.shape[-1])
+        pixels = np.asarray(self._image[place]).reshape(flat)
         found = np.empty_like(pixels)
         for t in np.unique(order):
             rows = order == t

@@ -6,6 +6,7 @@ one thing that may be built is a NumPy array of numbers; whatever names another 
 or class is refused, and nothing that a file names is ever imported or called.
 """
 
+import mmap
 import pickletools
 from pathlib import Path
 from typing import Any
@@ -61,8 +62,12 @@ def read(path: Path) -> Any:
       DataError: if it holds anything but arrays of numbers and plain data, or is damaged.
     """
     try:
-        with path.open("rb") as file:
-            return _finished(_Machine().run(file))
+        with (
+            path.open("rb") as file,
+            # It reads no further than its end, whatever length a pickle claims.
+            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as whole,
+        ):
+            return _finished(_Machine().run(whole))
     except (Refused, ValueError, TypeError, LookupError, AttributeError) as error:
         raise DataError(f"{path} holds no arrays and plain data ({error})") from error
 

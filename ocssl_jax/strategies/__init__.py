@@ -44,4 +44,7 @@ STRATEGIES: dict[str, Callable[..., Strategy]] = {
 # it is asked for `past_only`.
 BOUNDARY_AWARE = frozenset({"cassle", "cassle_r", "er_mir", "gem", "icarl"})
 
-__all__ = ["BOUNDARY_AWARE", "STRATEGIES", "Strategy", "chain"]
+# Strategies whose losses are those of a classifier: of `method.name=supervised`.
+SUPERVISED = frozenset({"er_mir", "gem", "icarl"})
+
+__all__ = ["BOUNDARY_AWARE", "STRATEGIES", "SUPERVISED", "Strategy", "chain"]

@@ -56,8 +56,8 @@ def er_mir(
         raise ValueError(f"score must be one of {', '.join(SCORES)}, got {score!r}")
     if not replay_size <= candidates <= memory_size:
         raise ValueError(
-            f"candidates must be in [{replay_size}, {memory_size}], from replay_size "
-            f"to memory_size, got {candidates}"
+            f"candidates must be replay_size {replay_size} to memory_size "
+            f"{memory_size}, got {candidates}"
         )
     store = classifying_memory(memory, memory_size)
 

@@ -259,7 +259,10 @@ def test_the_loss_is_the_sum_of_both_means():
     ("fields", "words"),
     [
         ({"strategy__er_mir__score": "mi3"}, "score must be one of mi1, mi2"),
-        ({"strategy__er_mir__candidates": 5}, r"candidates must be in \[6, 24\]"),
+        (
+            {"strategy__er_mir__candidates": 5},
+            "candidates must be replay_size 6 to memory",
+        ),
         ({"strategy__er_mir__memory": "minred"}, "memory must be one of reservoir"),
     ],
 )
