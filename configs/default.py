@@ -153,6 +153,8 @@ def strategy() -> ConfigDict:
                 "score": "mi1",  # mi1 | mi2, against the lowest loss seen of a row
                 "past_only": True,
                 "apart": True,
+                "lowest_by_position": False,
+                "scoring_moves_statistics": False,
             },
             "gem": {"margin": 0.5},  # the memory strength
             "icarl": {

@@ -66,7 +66,7 @@ def get_config(variant: str = "er_mir-50") -> ConfigDict:
     config.stream.update({"samples": 0, "val_ratio": 0.025, "pixels": "signed"})
     config.backbone.update({"name": "reduced_resnet18", "width": 0})
     config.strategy.er_mir.score = "mi1"
-    config.reference = ConfigDict({"stream": {"val_ratio": 0.05}})
+    config.reference = split.reference({"val_ratio": 0.05})
     split.varied(config, variant, PUBLISHED)
     return sized(config, variant)
 

@@ -45,5 +45,5 @@ def get_config(variant: str = "er_mir") -> ConfigDict:
     config.method.supervised.classes = 100
     config.strategy.memory_size = 10_000
     config.strategy.er_mir.update({"score": "mi1", "candidates": 25})
-    config.reference = ConfigDict({})
+    config.reference = split.reference({})
     return split.varied(config, variant, PUBLISHED)

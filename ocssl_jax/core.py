@@ -63,6 +63,9 @@ class Batch:
     # [] float32 each, what the draw has to tell; the log has the value of every pass.
     told: dict[str, Array] = struct.field(default_factory=dict)
     kept: Any = ()  # what a draw leaves for the `update` of its own strategy
+    # Rows [m h w c] and their mask [m] that move BN's running statistics after the
+    # stream's, and nothing else; for supervised methods.
+    bystanders: tuple[Array, Array] | None = None
 
     @property
     def replay_mask(self) -> Array:

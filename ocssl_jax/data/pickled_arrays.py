@@ -59,7 +59,7 @@ def read(path: Path) -> Any:
     """What the pickle in `path` holds.
 
     Raises:
-      DataError: if it holds anything but arrays of numbers and plain data, or is damaged.
+      DataError: if it is damaged, or holds anything but arrays and plain data.
     """
     try:
         with (
@@ -181,8 +181,9 @@ def _build(target: Any, state: Any) -> None:
     if dtype.kind not in "biuf":
         raise Refused(f"an array of {dtype}")
     raw = data.encode("latin-1") if isinstance(data, str) else data
-    order = "F" if by_column else "C"
-    target.value = np.frombuffer(raw, dtype).reshape(shape, order=order)
+    rows = np.frombuffer(raw, dtype)
+    by_row = rows.reshape(shape[::-1]).T if by_column else rows.reshape(shape)
+    target.value = by_row
 
 
 def _finished(value: Any) -> Any:

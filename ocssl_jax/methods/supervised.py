@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax.typing import DTypeLike
 
-from ocssl_jax.core import Batch, Head, Key, Method, Model, Outputs, Params
+from ocssl_jax.core import Array, Batch, Head, Key, Method, Model, Outputs, Params
 from ocssl_jax.heads import Projector
 from ocssl_jax.losses import cross_entropy
 from ocssl_jax.methods.network import network
@@ -34,8 +34,9 @@ def supervised(backbone: nn.Module, *, classes: int, dtype: DTypeLike) -> Method
     ) -> Outputs:
         del key
         images, e, z = batch.views[0], [], []
-        sources = _sources(batch)
-        for rows in sources:
+        for i, rows in enumerate(_sources(batch)):
+            if i and batch.bystanders:
+                model = moved(params, model, *batch.bystanders)
             seen = forward(
                 params, model, images[rows], train=train, mask=batch.mask[rows]
             )
@@ -44,8 +45,11 @@ def supervised(backbone: nn.Module, *, classes: int, dtype: DTypeLike) -> Method
             model = seen.model
         # Back in the batch's order, in which replayed rows come first.
         features, logits = (jnp.concatenate(parts[::-1]) for parts in (e, z))
-        rows = cross_entropy(logits, batch.items["label"], batch.mask)
-        return Outputs(rows, features[None], logits[None], model)
+        losses = cross_entropy(logits, batch.items["label"], batch.mask)
+        return Outputs(losses, features[None], logits[None], model)
+
+    def moved(params: Params, model: Model, images: Array, mask: Array) -> Model:
+        return forward(params, model, images, train=True, mask=mask).model
 
     def own(params: Params) -> Head:
         linear: Any = params["projector"]["linear1"]

@@ -14,16 +14,27 @@ Both losses of a candidate are with BN statistics of the C candidates, whose run
 ones stay. The lowest losses are those of scored candidates before an update.
 """
 
-from typing import Any
+import dataclasses
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
 from ocssl_jax import retrieval
 from ocssl_jax.core import Array, Batch, Key, Learner, Outputs, Sample
 from ocssl_jax.strategies.base import Strategy
+from ocssl_jax.strategies.lowest import by_position, by_row
 from ocssl_jax.strategies.past import Past, classifying_memory, past_replay
 
 SCORES = ("mi1", "mi2")
+
+
+class Scored(NamedTuple):
+    """The candidates of a pass."""
+
+    slot: Array  # [C] int32
+    lowest: Array  # [C] float32, loss, now or at any time before
+    mask: Array  # [C] bool
+    view: Array  # [C h w c] float32
 
 
 def er_mir(
@@ -36,6 +47,8 @@ def er_mir(
     score: str,
     past_only: bool,
     apart: bool,
+    lowest_by_position: bool,
+    scoring_moves_statistics: bool,
 ) -> Strategy:
     """MIR on a reservoir (default) or a FIFO.
 
@@ -48,6 +61,9 @@ def er_mir(
       score: 'mi1' or 'mi2'.
       past_only: candidates are of earlier experiences alone.
       apart: as in ER.
+      lowest_by_position: keep the lowest losses as the released code does.
+      scoring_moves_statistics: the candidates move BN's running statistics, after the
+        stream's rows, as in the released code; with `apart` alone.
 
     Raises:
       ValueError: if memory or score is not one of these, or not R <= C <= N.
@@ -60,9 +76,14 @@ def er_mir(
             f"{memory_size}, got {candidates}"
         )
     store = classifying_memory(memory, memory_size)
+    kept = (
+        by_position(store, memory_size, past_only=past_only)
+        if lowest_by_position
+        else by_row(store)
+    )
 
     def choose(
-        key: Key, learner: Learner, new: Batch, pool: Batch, old: Sample
+        key: Key, state: Past, learner: Learner, new: Batch, pool: Batch, old: Sample
     ) -> tuple[Array, Any]:
         method, params, model = learner.method, learner.params, learner.model
         ahead = retrieval.virtual_step(
@@ -72,21 +93,30 @@ def er_mir(
             retrieval.unit_losses(method, w, model, pool, key, part=1, train=True)
             for w in (params, ahead)
         )
-        lowest = jnp.minimum(now, old.feature[:, 0])
+        lowest = jnp.minimum(now, kept.read(state, old))
         scores, _ = retrieval.rise(now if score == "mi1" else lowest, then, pool.mask)
-        return retrieval.highest(scores, replay_size), (old.slot, lowest, old.mask)
+        left = Scored(old.slot, lowest, old.mask, pool.views[0])
+        return retrieval.highest(scores, replay_size), left
+
+    def draw(*seen: Any) -> Batch:
+        batch = replaying.draw(*seen)
+        if not scoring_moves_statistics:
+            return batch
+        seen_by_norms = (batch.kept.view, batch.kept.mask)
+        return dataclasses.replace(batch, bystanders=seen_by_norms)
 
     def update(state: Past, learner: Learner, batch: Batch, out: Outputs) -> Past:
         del learner, out
-        slot, lowest, real = batch.kept
-        kept = store.refresh(state.memory, slot, lowest[:, None], real)
-        return state._replace(memory=kept)
+        scored = batch.kept
+        return kept.write(state, scored.slot, scored.lowest, scored.mask)
 
-    return past_replay(
+    replaying = past_replay(
         store,
         replay_size,
         candidates=candidates,
         choose=choose,
         past_only=past_only,
         apart=apart,
-    )._replace(update=update)
+        lowest=kept.init,
+    )
+    return replaying._replace(draw=draw, update=update)

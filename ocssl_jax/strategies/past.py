@@ -10,6 +10,7 @@ and both may be one batch under one mean (`apart=False`), which halves the step.
 
 import dataclasses
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -37,9 +38,9 @@ from ocssl_jax.strategies.replay import stream_rows
 MEMORIES = ("reservoir", "fifo")  # that look at no features
 UNKNOWN = float(jnp.finfo(jnp.float32).max)  # lowest loss of a row not scored yet
 
-# (key, learner, stream's rows, candidates, the same in the memory)
+# (key, state, learner, stream's rows, candidates, the same in the memory)
 # -> which candidates are replayed [R], what is left for `update`
-Choose = Callable[[Key, Learner, Batch, Batch, Sample], tuple[Array, Any]]
+Choose = Callable[[Key, "Past", Learner, Batch, Batch, Sample], tuple[Array, Any]]
 
 
 class Past(NamedTuple):
@@ -47,6 +48,12 @@ class Past(NamedTuple):
 
     memory: Any
     task: Array  # [] int32, the present experience; -1 before the first
+    lowest: Any = ()  # losses by position, where MIR keeps them so
+
+
+def may_be_drawn(state: Past, items: Items) -> Array:
+    """[N] bool: the rows of earlier experiences."""
+    return items["task"] != state.task
 
 
 def classifying_memory(name: str, capacity: int) -> Memory:
@@ -68,6 +75,7 @@ def past_replay(
     choose: Choose,
     past_only: bool,
     apart: bool,
+    lowest: Callable[[Learner, Stream], Any] = lambda learner, stream: (),
 ) -> Strategy:
     """Train on the stream's rows and `size` of the memory.
 
@@ -79,14 +87,15 @@ def past_replay(
       past_only: draw rows of earlier experiences alone.
       apart: the loss is the sum of the means over stream and replay, each of which
         passes the network by itself; else one mean, in one pass.
+      lowest: makes `Past.lowest`.
     """
 
     def items_of(state: Past, stream: Stream) -> Items:
         return stream.items() | {"task": jnp.full(stream.mask.shape, state.task)}
 
     def init(key: Key, learner: Learner, stream: Stream) -> tuple[Any, Past]:
-        del key, learner
-        state = Past((), jnp.int32(-1))
+        del key
+        state = Past((), jnp.int32(-1), lowest(learner, stream))
         item = jax.tree.map(lambda rows: rows[0], items_of(state, stream))
         return (), state._replace(memory=memory.init(item, jnp.zeros((1,))))
 
@@ -101,12 +110,12 @@ def past_replay(
         key: Key, state: Past, learner: Learner, stream: Stream, augment: Augment
     ) -> Batch:
         k_sample, k_stream, k_views, k_choose = jax.random.split(key, 4)
-        among = (lambda items: items["task"] != state.task) if past_only else None
+        among = partial(may_be_drawn, state) if past_only else None
         old = memory.sample(k_sample, state.memory, candidates, among=among)
         pool = Batch(augment(k_views, old.items["image"]), old.mask, old.items)
         items = items_of(state, stream)
         new = Batch(augment(k_stream, items["image"]), stream.mask, items)
-        chosen, kept = choose(k_choose, learner, new, pool, old)
+        chosen, kept = choose(k_choose, state, learner, new, pool, old)
         return joined(retrieval.taken(pool, chosen), new, apart=apart, kept=kept)
 
     def loss(

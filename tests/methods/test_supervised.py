@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny import BATCH, SHAPE, stream, tiny_config, tiny_learning
+from tiny import BATCH, SHAPE, bits, stream, tiny_config, tiny_learning
 
 from ocssl_jax import stream_checks
 from ocssl_jax.backbones import make_backbone
@@ -116,6 +116,17 @@ def test_sources_that_are_apart_have_batch_statistics_of_their_own():
     old = method.forward(params, new.model, images[0, :3], train=True)
     np.testing.assert_allclose(out.z[0], np.concatenate([old.z, new.z]), rtol=1e-5)
     jax.tree.map(np.testing.assert_array_equal, out.model, old.model)
+    # Others may come by in between, for the statistics alone.
+    others = jnp.asarray(rng.normal(size=(5, *SHAPE)), jnp.float32)
+    seen = jnp.arange(5) < 4
+    out = method.loss(
+        params, model, batch.replace(bystanders=(others, seen)), jax.random.key(0)
+    )
+    between = method.forward(params, new.model, others[:4], train=True)
+    last = method.forward(params, between.model, images[0, :3], train=True)
+    np.testing.assert_allclose(out.z[0], np.concatenate([old.z, new.z]), rtol=1e-5)
+    for a, b in zip(bits(out.model), bits(last.model), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5)
 
 
 def arrays():

@@ -103,7 +103,7 @@ def run():
 
 
 def test_each_task_keeps_the_last_of_its_own_images(run):
-    _, batches, seen = run
+    _, _, seen = run
     held = np.asarray(seen[-1][0].strategy.memory.items["id"])  # [4 tasks, 24 / 4]
     rank = np.asarray(seen[-1][0].strategy.memory.rank)
     for task, last in ((0, 20), (1, 40), (2, 52)):

@@ -107,6 +107,10 @@ def slopes(w, x, y):
     return found
 
 
+def items_at(state, slot):
+    return jax.tree.map(lambda x: np.asarray(x)[slot], state.memory.items)
+
+
 def rows(made, items):
     x = np.asarray(made.prepare(jnp.asarray(items["image"])), np.float64)
     return x.reshape(len(x), -1), np.asarray(items["label"])
@@ -120,11 +124,11 @@ def test_choice_and_step_are_those_of_an_oracle(score):
     assert (best < UNKNOWN).sum() > 5  # of rows that were scored before
     batch = batches()[12]
     found, kept = drawn(made, state, batch)
-    slot, lowest, real = (np.asarray(part) for part in found.kept)
+    slot, lowest, real = (np.asarray(part) for part in found.kept[:3])
     assert real.all() and len(slot) == C
 
     w = weights(state.params["method"])
-    items = jax.tree.map(lambda x: np.asarray(x)[slot], kept.memory.items)
+    items = items_at(kept, slot)
     x, y = rows(made, items)
     new = rows(made, batch.items())
     ahead = [a - RATE * g for a, g in zip(w, slopes(w, *new), strict=True)]
@@ -246,6 +250,27 @@ def test_a_row_that_replaces_another_has_no_lowest_loss():
     held = np.asarray(state.strategy.memory.feature[:, 0])
     assert newest.sum() == 4
     assert (held[newest] == np.float32(UNKNOWN)).all() and (held < UNKNOWN).any()
+
+
+def test_the_released_code_keeps_lowest_losses_by_position():
+    """Of the rows that may be drawn, in slot order; from ln k, and never forgotten."""
+    fields = {"strategy__er_mir__lowest_by_position": True}
+    made = learning(strategy__er_mir__score="mi2", **fields)
+    first = made.init(jax.random.key(0), batches()[0]).strategy.lowest
+    np.testing.assert_allclose(first, np.log(10), rtol=1e-6)
+    state, _ = trained(made)
+    before = np.asarray(state.strategy.lowest)
+    batch, kept = drawn(made, state, batches()[12])
+    slot, loss = np.asarray(batch.kept.slot), np.asarray(batch.kept.lowest)
+    past = np.flatnonzero(np.asarray(kept.memory.items["task"]) != int(kept.task))
+    place = np.searchsorted(past, slot)  # in the list without the present task
+    assert (past[place] == slot).all() and (place != slot).any()
+    now = losses(weights(state.params["method"]), *rows(made, items_at(kept, slot)))
+    np.testing.assert_allclose(loss, np.minimum(now, before[place]), rtol=1e-4)
+    after, _ = stepping(made, batch)(state, batches()[12])
+    expected = before.copy()
+    expected[place] = np.minimum(before[place], loss)
+    np.testing.assert_array_equal(after.strategy.lowest, expected)
 
 
 def test_the_loss_is_the_sum_of_both_means():
