@@ -27,19 +27,19 @@ NAMES = {
 CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 EMPTY: dict[str, Any] = {"EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_TUPLE": tuple}
 TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
-VALUES = (
-    "INT",
-    "LONG",
-    "FLOAT",
-    "UNICODE",
-    "STRING",
-    "BYTES",
-)  # within names of values
+# Parts of the names of instructions that push a value.
+VALUES = ("INT", "LONG", "FLOAT", "UNICODE", "STRING", "BYTES")
 SILENT = ("PROTO", "FRAME")
 
 
 class Refused(Exception):
     """Something in a pickle that is no plain data."""
+
+
+DAMAGE = (
+    *(Refused, ValueError, TypeError, LookupError, AttributeError),
+    *(OverflowError, RecursionError),
+)
 
 
 class Named(str):
@@ -68,7 +68,7 @@ def read(path: Path) -> Any:
             mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as whole,
         ):
             return _finished(_Machine().run(whole))
-    except (Refused, ValueError, TypeError, LookupError, AttributeError) as error:
+    except DAMAGE as error:
         raise DataError(f"{path} holds no arrays and plain data ({error})") from error
 
 

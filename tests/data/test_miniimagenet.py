@@ -1,6 +1,5 @@
 """MiniImagenet in each of its layouts; pickles are read and never run."""
 
-import io
 import pickle
 
 import numpy as np
@@ -8,7 +7,7 @@ import pytest
 from PIL import Image
 
 from ocssl_jax.data import DataError, load, pickled_arrays
-from ocssl_jax.data.miniimagenet import PICKLE, SPLITS
+from ocssl_jax.data.miniimagenet import PICKLE
 
 CLASSES = {"train": ("n3", "n1"), "val": ("n9",), "test": ("n2",)}
 ORDER = ("n3", "n1", "n9", "n2")  # as the lists name them
@@ -152,7 +151,6 @@ def test_other_objects_are_refused(tmp_path, value):
 def test_damaged_pickles_are_refused(tmp_path):
     whole = pickle.dumps(content(("n1",)), protocol=2)
     rng, path = np.random.default_rng(0), tmp_path / "x.pkl"
-    assert len(SPLITS) == 3
     for _ in range(200):
         data = bytearray(whole[: rng.integers(1, len(whole))])
         for place in rng.integers(0, min(len(data), 400), 3):
@@ -164,8 +162,14 @@ def test_damaged_pickles_are_refused(tmp_path):
             continue
 
 
+def test_a_list_within_itself_is_refused(tmp_path):
+    path = tmp_path / "x.pkl"
+    path.write_bytes(b"\x80\x02]q\x00h\x00a.")
+    with pytest.raises(DataError, match="holds no arrays and plain data"):
+        pickled_arrays.read(path)
+
+
 def test_it_is_not_read_beyond_its_end(tmp_path):
     path = tmp_path / "x.pkl"
     path.write_bytes(pickle.dumps([1], protocol=2) + b"\x80\x02cos\nsystem\n.")
     assert pickled_arrays.read(path) == [1]
-    assert io.BytesIO(path.read_bytes())
