@@ -85,6 +85,7 @@ LEARNERS = [
     }
 ]
 CASES = [(name, variant, "paper") for name, variant in LEARNERS]
+CASES += [("mir_mnist_split", "er_mir", "reference")]
 CASES += [
     ("small_cifar100", strategy, "reference")
     for strategy in default.get_config().reference.strategy
