@@ -12,8 +12,9 @@ from ocssl_jax.errors import UsageError, one_of
 from ocssl_jax.learning import Learning, make_learning
 from ocssl_jax.methods import METHODS
 from ocssl_jax.optim import OPTIMIZERS
-from ocssl_jax.probes import CLASSIFIER, PROBES, Fit
+from ocssl_jax.probes import PROBES, Fit
 from ocssl_jax.schedules import SCHEDULES
+from ocssl_jax.scopes import CLASSIFIER
 from ocssl_jax.strategies import STRATEGIES
 from ocssl_jax.stream_checks import (
     check_classes,

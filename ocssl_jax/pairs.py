@@ -7,7 +7,7 @@ from ml_collections import ConfigDict
 
 from ocssl_jax.core import Method
 from ocssl_jax.errors import UsageError
-from ocssl_jax.probes import CLASSIFIER
+from ocssl_jax.scopes import CLASSIFIER
 from ocssl_jax.strategies import STRATEGIES, SUPERVISED
 from ocssl_jax.strategies.rals import chosen_units
 from ocssl_jax.wiring import group, made

@@ -21,9 +21,9 @@ from ocssl_jax.build import Experiment
 from ocssl_jax.compiling import jit
 from ocssl_jax.core import Head, Key, Variables
 from ocssl_jax.errors import TrainingError
-from ocssl_jax.probes import CLASSIFIER, Fit, Predict, subset
+from ocssl_jax.probes import Fit, Predict, subset
 from ocssl_jax.rows import Rows, Split
-from ocssl_jax.scopes import SCOPES, Variant
+from ocssl_jax.scopes import CLASSIFIER, SCOPES, Variant
 
 PROBE_KEY = 0x70726F62  # folded into a seed's key: apart from training's
 

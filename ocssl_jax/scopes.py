@@ -17,8 +17,8 @@ from ocssl_jax.accuracy import Record
 from ocssl_jax.data import Benchmark
 from ocssl_jax.errors import UsageError, one_of
 from ocssl_jax.metrics import summarise
-from ocssl_jax.probes import CLASSIFIER
 
+CLASSIFIER = "classifier"  # among probes a supervised method's own head, never fitted
 Groups = list[range]  # tasks that share a classifier
 
 # (number of tasks, experience just learnt) -> the tasks of each classifier

@@ -18,6 +18,7 @@ from ocssl_jax.backbones.resnet9 import ResNet9
 from ocssl_jax.backbones.vit import POOLS, vit_tiny
 
 SMALL_IMAGE = 32  # up to this side a ResNet starts without pooling
+BELOW_WINDOW = 24  # pixels; up to here an eighth of the side is less than a window
 STEMS = ("auto", "small", "padded", "large")
 
 
@@ -51,6 +52,11 @@ def _reduced_resnet18(wanted: Wanted) -> nn.Module:
     Not torchvision's: layers start as PyTorch's do by themselves, the stem has no pool
     whatever the size of the images, and features are means over 4 x 4 places.
     """
+    if wanted.image_size <= BELOW_WINDOW:
+        raise ValueError(
+            f"reduced_resnet18 is for images of at least {BELOW_WINDOW + 1} pixels, "
+            f"got {wanted.image_size}"
+        )
     blocks = (2, 2, 2, 2)
     return ResNet(
         blocks, False, wanted.width, True, wanted.dtype, untuned=True, window=4

@@ -13,8 +13,6 @@ from ocssl_jax.probes.linear_sgd import linear_sgd
 from ocssl_jax.probes.protocol import Fit, Predict
 from ocssl_jax.probes.ridge import ridge
 
-CLASSIFIER = "classifier"  # a supervised method's own head, which is not fitted
-
 PROBES: dict[str, Callable[..., Fit]] = {
     "linear": linear,
     "linear_sgd": linear_sgd,
@@ -22,4 +20,4 @@ PROBES: dict[str, Callable[..., Fit]] = {
     "knn": knn,
 }
 
-__all__ = ["CLASSIFIER", "PROBES", "Fit", "Predict", "knn", "linear", "ridge", "subset"]
+__all__ = ["PROBES", "Fit", "Predict", "knn", "linear", "ridge", "subset"]
