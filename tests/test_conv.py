@@ -129,7 +129,8 @@ def test_blocks_of_any_size_give_the_same(monkeypatch, images):
     w = jax.random.normal(jax.random.key(1), (3, 3, 3, 4))
     pads, each = ((1, 1), (1, 1)), 6 * 7 * 27 * 4
     monkeypatch.setattr(products, "BLOCK", images * each)
-    assert products.block(products.padded(x, pads), (3, 3), (1, 1)) == images
+    look = products.Look((3, 3), (1, 1), pads)
+    assert products.block(x, look) == images
     y, pullback = jax.vjp(lambda w: plain(1, pads)(x, w), w)
     np.testing.assert_allclose(products.correlate(x, w, (1, 1), pads), y, atol=1e-4)
     found = products.kernel_gradient(y, x, (3, 3), (1, 1), pads)

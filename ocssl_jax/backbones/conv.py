@@ -23,6 +23,7 @@ from jax import lax
 from jax.typing import DTypeLike
 
 from ocssl_jax.backbones import products
+from ocssl_jax.backbones.late import late
 from ocssl_jax.backbones.linear import uniform_fan_in
 from ocssl_jax.backbones.products import Pads, Pair
 from ocssl_jax.core import Array
@@ -124,7 +125,7 @@ def _kernel_gradient(
     The images, [i h w n] with channels as the batch and rows as the channels, are
     correlated with `dy`, [h' w' n o], spread out by the strides, as the kernel.
     """
-    images = lax.optimization_barrier(lax.transpose(x, (3, 1, 2, 0)))
+    images = lax.optimization_barrier(lax.transpose(late(x, dy), (3, 1, 2, 0)))
     steps = lax.optimization_barrier(lax.transpose(dy, (1, 2, 0, 3)))
     reach = []
     for axis in (0, 1):

@@ -6,10 +6,12 @@ biased one; and masked rows are invisible even if they hold NaN or infinity.
 """
 
 import chex
+import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 
+from ocssl_jax.backbones.late import late
 from ocssl_jax.core import Array
 
 MOMENTUM = 0.1  # PyTorch's: the weight of the new batch
@@ -53,6 +55,47 @@ def moments(x: Array, mask: Array | None) -> tuple[Array, Array, Array]:
     return mean, jnp.sum(square, axis=axes, keepdims=True) * share, count
 
 
+@jax.custom_vjp
+def normalised(
+    x: Array, scale: Array, bias: Array, mask: Array | None
+) -> tuple[Array, tuple[Array, Array, Array]]:
+    """Rows with mean 0 and variance 1 in each channel, scaled and moved; and `moments`.
+
+    Autodiff would keep the centred values beside `x` until the gradient is due; this
+    keeps `x` alone, which the convolution before has made anyway. Nothing flows back
+    through the moments, which are for the running statistics.
+
+    Args:
+      x: [n ... c] float32.
+      scale: [1 ... 1 c].
+      bias: [1 ... 1 c].
+      mask: [n] bool, False for rows that come out as 0; None counts all.
+    """
+    mean, variance, count = moments(x, mask)
+    y = visible(x - mean, mask) * (lax.rsqrt(variance + EPSILON) * scale) + bias
+    return visible(y, mask), (mean, variance, count)
+
+
+def _forward(x, scale, bias, mask):
+    y, found = normalised(x, scale, bias, mask)
+    return (y, found), (x, scale, mask, found)
+
+
+def _backward(kept, steps):
+    x, scale, mask, (mean, variance, count) = kept
+    dy = visible(steps[0], mask)
+    axes = tuple(range(x.ndim - 1))
+    shrink = lax.rsqrt(variance + EPSILON)
+    unit = visible(x - late(mean, dy), mask) * shrink
+    dbias = jnp.sum(dy, axis=axes, keepdims=True)
+    dscale = jnp.sum(dy * unit, axis=axes, keepdims=True)
+    common = (dbias + unit * dscale) / jnp.maximum(count, 1.0)
+    return visible(dy - common, mask) * (shrink * scale), dscale, dbias, None
+
+
+normalised.defvjp(_forward, _backward)
+
+
 def _moved(running: Array, batch: Array, count: Array) -> Array:
     """`running` [c] one step towards `batch` [1 ... c].
 
@@ -94,20 +137,21 @@ class BatchNorm(nn.Module):
         wide = (1,) * (x.ndim - 1) + channels
         mean = self.variable("batch_stats", "mean", jnp.zeros, channels, jnp.float32)
         var = self.variable("batch_stats", "var", jnp.ones, channels, jnp.float32)
-        center, spread = mean.value.reshape(wide), var.value.reshape(wide)
+        scale, bias = jnp.ones(wide), jnp.zeros(wide)
+        if self.affine:
+            zeros = nn.initializers.zeros
+            scale = self.param("scale", self.scale_init, channels, jnp.float32)
+            bias = self.param("bias", zeros, channels, jnp.float32)
+            scale, bias = scale.reshape(wide), bias.reshape(wide)
         x32 = x.astype(jnp.float32)
-        if train:
-            center, spread, count = moments(x32, mask)
-            if self.is_mutable_collection("batch_stats") and not self.is_initializing():
-                unbiased = spread * (count / jnp.maximum(count - 1.0, 1.0))
-                mean.value = _moved(mean.value, center, count)
-                var.value = _moved(var.value, unbiased, count)
-        scale = lax.rsqrt(spread + EPSILON)
-        if self.affine:
-            gamma = self.param("scale", self.scale_init, channels, jnp.float32)
-            scale = scale * gamma.reshape(wide)
-        y = visible(x32 - center, mask) * scale
-        if self.affine:
-            beta = self.param("bias", nn.initializers.zeros, channels, jnp.float32)
-            y = visible(y + beta.reshape(wide), mask)
+        if not train:
+            center = mean.value.reshape(wide)
+            scale = scale * lax.rsqrt(var.value.reshape(wide) + EPSILON)
+            y = visible(visible(x32 - center, mask) * scale + bias, mask)
+            return y.astype(x.dtype)
+        y, (center, spread, count) = normalised(x32, scale, bias, mask)
+        if self.is_mutable_collection("batch_stats") and not self.is_initializing():
+            unbiased = spread * (count / jnp.maximum(count - 1.0, 1.0))
+            mean.value = _moved(mean.value, center, count)
+            var.value = _moved(var.value, unbiased, count)
         return y.astype(x.dtype)

@@ -8,6 +8,7 @@ images are: a CPU gains from bfloat16 only in products of that kind.
 """
 
 from math import prod
+from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax import lax
@@ -22,41 +23,46 @@ BLOCK = 2_400_000  # bytes that the windows of a block may take
 
 def correlate(x: Array, kernel: Array, strides: Pair, pads: Pads) -> Array:
     """Images [n h w i] correlated with a kernel [kh kw i o] -> float32 [n h' w' o]."""
-    size, x = (kernel.shape[0], kernel.shape[1]), padded(x, pads)
+    look = Look((kernel.shape[0], kernel.shape[1]), strides, pads)
     matrix = kernel.reshape(-1, kernel.shape[3])
 
     def one(image: Array) -> Array:
-        found = lax.optimization_barrier(windows(image[None], size, strides)[0])
+        found = lax.optimization_barrier(windows(image[None], look)[0])
         return jnp.matmul(found, matrix, preferred_element_type=jnp.float32)
 
-    return lax.map(one, x, batch_size=block(x, size, strides))
+    return lax.map(one, x, batch_size=block(x, look))
 
 
 def kernel_gradient(
     dy: Array, x: Array, size: Pair, strides: Pair, pads: Pads
 ) -> Array:
     """That of the kernel, float32 [kh kw i o], for `dy` [n h' w' o] of the result."""
-    x, (i, o) = padded(x, pads), (x.shape[3], dy.shape[3])
-    step = block(x, size, strides)
+    look, (i, o) = Look(size, strides, pads), (x.shape[3], dy.shape[3])
+    step = block(x, look)
     loops = len(x) // step
 
     def of_block(images: Array, steps: Array) -> Array:
         """[taps o]; the windows are turned over first, which products want."""
-        found = windows(images, size, strides).reshape(-1, prod(size) * i)
+        found = windows(images, look).reshape(-1, prod(size) * i)
         turned = lax.optimization_barrier(found.T)
         return jnp.matmul(
             turned, steps.reshape(-1, o), preferred_element_type=jnp.float32
         )
 
-    def add(total: Array, pair: tuple[Array, Array]) -> tuple[Array, None]:
-        return total + of_block(*pair), None
-
-    def blocks(a: Array) -> Array:
-        return a[: loops * step].reshape(loops, step, *a.shape[1:])
+    def add(k: Array, total: Array) -> Array:
+        of = lambda a: lax.dynamic_slice_in_dim(a, k * step, step)
+        return total + of_block(of(x), of(dy))
 
     rest = of_block(x[loops * step :], dy[loops * step :])  # zero where none is left
-    total, _ = lax.scan(add, rest, (blocks(x), blocks(dy)))
-    return total.reshape(*size, i, o)
+    return lax.fori_loop(0, loops, add, rest).reshape(*size, i, o)
+
+
+class Look(NamedTuple):
+    """How a kernel looks at an image."""
+
+    size: Pair
+    strides: Pair
+    pads: Pads
 
 
 def padded(x: Array, pads: Pads) -> Array:
@@ -65,9 +71,14 @@ def padded(x: Array, pads: Pads) -> Array:
     return lax.pad(x, jnp.zeros((), x.dtype), edges)
 
 
-def windows(x: Array, size: Pair, strides: Pair) -> Array:
-    """What the kernel sees at each place: [n h w i] -> [n h' w' kh*kw*i]."""
-    (rows, columns), (down, right) = places(x, size, strides), strides
+def windows(x: Array, look: Look) -> Array:
+    """What the kernel sees at each place: [n h w i] -> [n h' w' kh*kw*i].
+
+    Images are padded here, block by block: a padded copy of all of them would be made
+    early and kept.
+    """
+    (rows, columns), (down, right) = places(x, look), look.strides
+    x = padded(x, look.pads)
     return jnp.concatenate(
         [
             x[
@@ -75,20 +86,23 @@ def windows(x: Array, size: Pair, strides: Pair) -> Array:
                 a : a + down * (rows - 1) + 1 : down,
                 b : b + right * (columns - 1) + 1 : right,
             ]
-            for a in range(size[0])
-            for b in range(size[1])
+            for a in range(look.size[0])
+            for b in range(look.size[1])
         ],
         axis=-1,
     )
 
 
-def places(x: Array, size: Pair, strides: Pair) -> Pair:
+def places(x: Array, look: Look) -> Pair:
     """Rows and columns of the result."""
-    rows, columns = ((x.shape[1 + a] - size[a]) // strides[a] + 1 for a in (0, 1))
+    along = zip(x.shape[1:3], *look, strict=True)
+    rows, columns = (
+        (side + sum(pads) - size) // stride + 1 for side, size, stride, pads in along
+    )
     return rows, columns
 
 
-def block(x: Array, size: Pair, strides: Pair) -> int:
+def block(x: Array, look: Look) -> int:
     """Images whose windows together take `BLOCK` bytes, at least one, at most all."""
-    each = prod(places(x, size, strides)) * prod(size) * x.shape[3] * x.dtype.itemsize
+    each = prod(places(x, look)) * prod(look.size) * x.shape[3] * x.dtype.itemsize
     return min(max(BLOCK // each, 1), len(x))

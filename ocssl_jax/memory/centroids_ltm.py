@@ -99,10 +99,13 @@ def overwritten(rule: str, full: Full) -> Array:
     return jnp.where(full.draws.accept < probability(full), slot(full), images)
 
 
-def promote(table: Table, row: Array) -> Table:
-    """Copies STM row `row` [] to a free LTM row once it has M matches.
+def promote(table: Table, row: Array) -> tuple[Table, Array]:
+    """Copies what STM row `row` [] holds to a free LTM row once it has M matches.
 
     The STM row stays as an anchor with its first image. Any other `row` is a no-op.
+
+    Returns:
+      The table, positions as they were; and the LTM row [] written or C.
     """
     (free_row, images), stm = table.place.shape, table.stm
     due = (row < stm) & (table.matches[row] >= images)
@@ -110,13 +113,13 @@ def promote(table: Table, row: Array) -> Table:
     target = jnp.where(due, stm + jnp.argmin(table.count[stm:] > 0), free_row)
     copy = lambda x: x.at[target].set(x[row], mode="drop")
     matches = table.matches.at[target].set(0, mode="drop")
-    return replace(
+    after = replace(
         table,
-        embedding=copy(table.embedding),
         place=copy(table.place),
         count=copy(table.count).at[source].set(1, mode="drop"),
         matches=matches.at[source].set(PROMOTED, mode="drop"),
     )
+    return after, target
 
 
 def most_similar(embedding: Array) -> Array:
@@ -144,31 +147,70 @@ MERGE_SELECT: dict[str, Callable[[Array], Array]] = {
 }
 
 
-def merge(table: Table, uniform: Array, *, select: str) -> Table:
-    """Merges the two most similar LTM rows if none is free.
+class Merged(NamedTuple):
+    """Two LTM rows as one."""
 
-    Args:
-      table: the centroids.
-      uniform: [2M] random choices.
-      select: which of the pooled images are kept, a name of `MERGE_SELECT`.
-    """
-    (free_row, m), stm = table.place.shape, table.stm
-    due = jnp.all(table.count[stm:] > 0)
-    nothing = lambda embedding: jnp.zeros(2, jnp.int32)
-    pair = stm + jax.lax.cond(due, most_similar, nothing, table.embedding[stm:])
+    pair: Array  # [2] int32, the row that it takes and the row that it frees
+    embedding: Array  # [d]
+    place: Array  # [M] int32
+    images: Array  # [] int32
+    matches: Array  # [] int32
+
+
+def two_as_one(table: Table, uniform: Array, *, select: str) -> Merged:
+    """The two most similar LTM rows; `uniform` [2M] decides which images are kept."""
+    m, stm = table.place.shape[1], table.stm
+    pair = stm + most_similar(table.embedding[stm:])
     held = table.entries[pair]  # [2 M]
     order = MERGE_SELECT[select](jnp.where(held, uniform.reshape(2, m), 2.0))
     kept = jnp.argsort(jnp.where(held.reshape(-1), order, jnp.inf))[:m]
     keep = jnp.zeros(2 * m, bool).at[kept].set(True) & held.reshape(-1)
     packed = jnp.argsort(~keep)[:m]  # the kept ones in the order of the pool
-    i, j = jnp.where(due, pair, free_row)
-    count = jnp.minimum(jnp.sum(table.count[pair]), m)
-    centre = jnp.mean(table.embedding[pair], axis=0)
-    put = lambda x, row, value: x.at[row].set(value, mode="drop")
-    return replace(
-        table,
-        embedding=put(table.embedding, i, centre),
-        place=put(table.place, i, table.place[pair].reshape(-1)[packed]),
-        count=put(put(table.count, i, count), j, 0),
-        matches=put(put(table.matches, i, plus(*table.matches[pair])), j, 0),
+    return Merged(
+        pair,
+        embedding=jnp.mean(table.embedding[pair], axis=0),
+        place=table.place[pair].reshape(-1)[packed],
+        images=jnp.minimum(jnp.sum(table.count[pair]), m),
+        matches=plus(*table.matches[pair]),
     )
+
+
+def merge(
+    table: Table, moved: Array, position: Array, uniform: Array, *, select: str
+) -> tuple[Table, Array, Array]:
+    """Merges the two most similar LTM rows if none is free.
+
+    Args:
+      table: the centroids.
+      moved: [2] rows that the image has moved, not written yet; C for none.
+      position: [d], where they are now.
+      uniform: [2M] random choices.
+      select: which of the pooled images are kept, a name of `MERGE_SELECT`.
+
+    Returns:
+      The table, positions as they were; the rows [3] that have moved by now, and where
+      to [3 d]. A later one counts if two are the same.
+    """
+    nobody = jnp.full(2, len(table.count), jnp.int32)
+
+    def merged() -> tuple[Array, Merged]:
+        at = table.embedding.at[moved].set(position, mode="drop")
+        one = two_as_one(replace(table, embedding=at), uniform, select=select)
+        return jnp.stack([position, position, one.embedding]), one
+
+    def nothing() -> tuple[Array, Merged]:
+        zeros = lambda x: jnp.zeros(x.shape, x.dtype)
+        rows, one = jax.tree.map(zeros, jax.eval_shape(merged))
+        return rows.at[:2].set(position), one._replace(pair=nobody)
+
+    # Rarely due. Only rows leave the branch: a table would be copied.
+    rows, one = jax.lax.cond(jnp.all(table.count[table.stm :] > 0), merged, nothing)
+    i, j = one.pair
+    put = lambda x, row, value: x.at[row].set(value, mode="drop")
+    after = replace(
+        table,
+        place=put(table.place, i, one.place),
+        count=put(put(table.count, i, one.images), j, 0),
+        matches=put(put(table.matches, i, one.matches), j, 0),
+    )
+    return after, jnp.append(moved, i), rows

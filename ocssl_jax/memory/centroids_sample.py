@@ -58,13 +58,39 @@ def swapped(slot: Array, mask: Array, border: int) -> Array:
     return slot[order][jnp.maximum(position, 0)]
 
 
+def in_turn(embedding: Array, row: Array, rate: Array, z: Array) -> Array:
+    """Row after row as it is written; on a CPU a fifth of the time of `at_once`."""
+
+    def step(embedding: Array, one: tuple[Array, Array]) -> tuple[Array, None]:
+        i, z = one
+        moved = (1 - rate[i]) * embedding[i] + rate[i] * z
+        return embedding.at[i].set(moved, mode="drop"), None
+
+    return jax.lax.scan(step, embedding, (row, z))[0]
+
+
+def at_once(embedding: Array, row: Array, rate: Array, z: Array) -> Array:
+    """The same without a loop, whose steps an accelerator would have to wait for.
+
+    For the k rows z_1..z_k of one centroid the sequence ends at
+    (1-a)^k e + sum_i a (1-a)^(k-i) z_i.
+    """
+    stay = 1 - rate  # [C]
+    same = row[:, None] == row[None, :]
+    later = jnp.sum(jnp.triu(same, k=1), axis=1)  # of the same centroid, still to come
+    mine = jnp.arange(len(rate))[:, None] == row[None, :]  # [C n]
+    weight = rate[:, None] * stay[:, None] ** later[None, :].astype(jnp.float32)
+    pull = jnp.matmul(jnp.where(mine, weight, 0.0), z, precision="highest")
+    rest = stay ** jnp.sum(mine, axis=1).astype(jnp.float32)
+    return rest[:, None] * embedding + pull
+
+
 def refresh(
     settings: Settings, state: Centroids, slot: Array, feature: Array, mask: Array
 ) -> Centroids:
     """Moves the centroids of replayed rows: e <- (1 - a) e + a z, row after row.
 
-    a = refresh_rate / (images of the centroid). For the k rows z_1..z_k of one centroid
-    the sequence ends at (1-a)^k e + sum_i a (1-a)^(k-i) z_i, which needs no loop.
+    a = refresh_rate / (images of the centroid).
 
     Args:
       settings: the memory's.
@@ -81,15 +107,9 @@ def refresh(
         slot = swapped(slot, mask, table.stm * m)
     row = jnp.where(mask, slot // m, settings.centroids)  # [n]
     rate = settings.refresh_rate / jnp.maximum(table.count, 1).astype(jnp.float32)
-    stay = 1 - rate  # [C]
-    same = row[:, None] == row[None, :]
-    ones = jnp.triu(same, k=1).astype(jnp.float32)
-    later = jnp.sum(ones, axis=1)  # rows of the same centroid still to come
-    mine = jnp.arange(settings.centroids)[:, None] == row[None, :]  # [C n]
-    weight = rate[:, None] * stay[:, None] ** later[None, :]
-    pull = jnp.where(mine, weight, 0.0)
-    total = jnp.matmul(pull, feature.astype(jnp.float32), precision="highest")
-    rest = stay ** jnp.sum(mine.astype(jnp.float32), axis=1)
-    return replace(
-        state, table=replace(table, embedding=rest[:, None] * table.embedding + total)
+    embedding = jax.lax.platform_dependent(
+        *(table.embedding, row, rate, feature.astype(jnp.float32)),
+        cpu=in_turn,
+        default=at_once,
     )
+    return replace(state, table=replace(table, embedding=embedding))

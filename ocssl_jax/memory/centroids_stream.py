@@ -1,6 +1,7 @@
 """CLIMB's memory meets a stream batch, one image at a time: novel, known, ignored."""
 
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 import chex
@@ -28,10 +29,19 @@ TWINS = 1e-6
 class Arrival(NamedTuple):
     """One stream image: its embedding, its place in the store, whether it is real."""
 
+    number: Array  # [] int32, of the image in its batch
     z: Array  # [d] float32
     place: Array  # [] int32
     live: Array  # [] bool
     draws: long_term.Draws
+
+
+class Meeting(NamedTuple):
+    """What the images of a stream batch change in turn."""
+
+    table: Table
+    window: Window
+    cosine: Array  # [C b] of every row with every image, kept true as rows move
 
 
 class Event(NamedTuple):
@@ -43,9 +53,13 @@ class Event(NamedTuple):
     fills: Array  # [] bool, the row was free before
 
 
-def nearest(table: Table, z: Array) -> tuple[Array, Array]:
-    """Row and cosine distance [] of the centroid nearest to `z` [d]; inf if none."""
-    cosine = jnp.matmul(unit(table.embedding), unit(z), precision="highest")
+def cosines(embedding: Array, z: Array) -> Array:
+    """[m b] cosines of rows `embedding` [m d] with images `z` [b d]."""
+    return jnp.matmul(unit(embedding), unit(z).T, precision="highest")
+
+
+def nearest(table: Table, cosine: Array) -> tuple[Array, Array]:
+    """Row and distance [] of the nearest centroid by `cosine` [C]; inf if none."""
     distance = jnp.where(table.count > 0, 1 - cosine, jnp.inf)
     stm = jnp.argmin(distance[: table.stm])
     ltm = table.stm + jnp.argmin(distance[table.stm :])
@@ -53,11 +67,10 @@ def nearest(table: Table, z: Array) -> tuple[Array, Array]:
     return row, distance[row]
 
 
-def decide(
-    settings: Settings, table: Table, threshold: Array, image: Arrival
-) -> tuple[Event, Array]:
+def decide(settings: Settings, met: Meeting, image: Arrival) -> tuple[Event, Array]:
     """What the image does, and its distance [] to the nearest centroid."""
-    near, distance = nearest(table, image.z)
+    table, threshold = met.table, met.window.threshold
+    near, distance = nearest(table, met.cosine[:, image.number])
     used = table.count[: settings.stm] > 0
     filling = ~jnp.all(used)
     novel = image.live & (filling | (distance > threshold))
@@ -73,8 +86,12 @@ def decide(
 
 def apply(
     settings: Settings, table: Table, event: Event, image: Arrival, full_slot: Array
-) -> Table:
-    """Writes the event; `full_slot` [] is the slot a full LTM row gives up, or M."""
+) -> tuple[Table, Array]:
+    """Writes the event; `full_slot` [] is the slot a full LTM row gives up, or M.
+
+    Returns:
+      The table, positions as they were; and where the row touched is now [d].
+    """
     row, count = event.row, table.count[event.row]
     m = settings.images_per_centroid
     last = jnp.where(count < m, count, jnp.where(row < settings.stm, m, full_slot))
@@ -86,25 +103,31 @@ def apply(
     position = jnp.where(event.novel, image.z, jnp.where(event.moves, moved, old))
     count = jnp.where(event.novel, 1, jnp.minimum(count + 1, m))
     age = table.age.at[row].set(0, mode="drop")  # LTM rows lie beyond its end
-    return Table(
-        embedding=table.embedding.at[row].set(position, mode="drop"),
+    after = replace(
+        table,
         place=table.place.at[row, slot].set(image.place, mode="drop"),
         count=table.count.at[row].set(count, mode="drop"),
         matches=table.matches.at[row].set(matches, mode="drop"),
         age=plus(age, image.live.astype(age.dtype)),
     )
+    return after, position
 
 
 def observe(
     settings: Settings,
     state: Centroids,
     embed: Embed,
-    carry: tuple[Table, Window],
+    z: Array,
+    met: Meeting,
     image: Arrival,
-) -> tuple[tuple[Table, Window], Array]:
-    """One stream image, in the order of the paper; `state` gives the images only."""
-    table, window = carry
-    event, distance = decide(settings, table, window.threshold, image)
+) -> tuple[Meeting, Array]:
+    """One stream image, in the order of the paper; `state` gives the images only.
+
+    `z` [b d] are all images of the batch. A row's cosines are computed when it moves,
+    not anew for each image: all centroids would be read once an image.
+    """
+    table, window = met.table, met.window
+    event, distance = decide(settings, met, image)
 
     m = settings.images_per_centroid
     held = table.place[event.row]
@@ -124,7 +147,7 @@ def observe(
         likeness,
     )
     slot = long_term.overwritten(settings.ltm_replace, full)
-    table = apply(settings, table, event, image, slot)
+    table, position = apply(settings, table, event, image, slot)
 
     nan = settings.fill_pushes_nan
     seen = image.live & (jnp.isfinite(distance) | (event.fills & nan))
@@ -135,9 +158,16 @@ def observe(
         repeats=settings.window_repeats,
         percentile=settings.percentile,
     )
-    table = long_term.promote(table, event.row)
-    table = long_term.merge(table, image.draws.merge, select=settings.merge_select)
-    return (table, window), event.novel
+    table, promoted = long_term.promote(table, event.row)
+    moved = jnp.stack([event.row, promoted])
+    uniform, select = image.draws.merge, settings.merge_select
+    table, moved, rows = long_term.merge(table, moved, position, uniform, select=select)
+    embedding = table.embedding
+    for i in range(3):
+        embedding = embedding.at[moved[i]].set(rows[i], mode="drop")
+    table = replace(table, embedding=embedding)
+    cosine = met.cosine.at[moved].set(cosines(rows, z), mode="drop")
+    return Meeting(table, window, cosine), event.novel
 
 
 def free_places(state: Centroids, n: int) -> Array:
@@ -191,11 +221,12 @@ def add(
     )
     keys = jax.random.split(key, b)
     draws = jax.vmap(lambda k: long_term.draw(k, settings.images_per_centroid))(keys)
-    images = Arrival(feature.astype(jnp.float32), place, mask, draws)
-    step = lambda carry, image: observe(settings, state, embed, carry, image)
-    carry, novel = jax.lax.scan(step, (state.table, state.window), images)
+    z = feature.astype(jnp.float32)
+    images = Arrival(jnp.arange(b), z, place, mask, draws)
+    met = Meeting(state.table, state.window, cosines(state.table.embedding, z))
+    met, novel = jax.lax.scan(partial(observe, settings, state, embed, z), met, images)
     arrived = jnp.any(mask)
     share = jnp.sum(novel) / jnp.maximum(jnp.sum(mask), 1)
     share = jnp.where(arrived, share, state.novelty)
-    state = replace(state, table=carry[0], window=carry[1], novelty=share)
+    state = replace(state, table=met.table, window=met.window, novelty=share)
     return consolidate(settings, state, embed, arrived)

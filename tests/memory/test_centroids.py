@@ -8,10 +8,15 @@ from centroid_world import FIDELITY, STILL, World, encode, settings, stream, wei
 
 from ocssl_jax.memory import centroids_consolidate
 from ocssl_jax.memory.centroids_ltm import merge, most_similar
-from ocssl_jax.memory.centroids_sample import swapped
+from ocssl_jax.memory.centroids_sample import at_once, in_turn, swapped
 from ocssl_jax.memory.centroids_state import Settings, Table, sheet
-from ocssl_jax.memory.centroids_stream import Arrival, decide
-from ocssl_jax.memory.centroids_window import empty_window, percentile_of, push
+from ocssl_jax.memory.centroids_stream import Arrival, Meeting, cosines, decide
+from ocssl_jax.memory.centroids_window import (
+    empty_window,
+    exchanged,
+    percentile_of,
+    push,
+)
 
 
 @pytest.fixture(scope="module")
@@ -79,10 +84,13 @@ def table(count, m=3, stm=2, seed=0):
 def test_merging_conserves_the_mean(select, count):
     old = table(count)
     i, j = (2 + most_similar(old.embedding[2:])).tolist()
-    run = jax.jit(jax.vmap(lambda u: merge(old, u, select=select)))
-    new = run(jax.random.uniform(jax.random.key(0), (1500, 6)))
+    nobody = jnp.full(2, len(count))
+    nowhere = jnp.full(5, jnp.nan)  # where nobody has moved to
+    run = jax.jit(jax.vmap(lambda u: merge(old, nobody, nowhere, u, select=select)))
+    new, moved, rows = run(jax.random.uniform(jax.random.key(0), (1500, 6)))
     centre = (old.embedding[i] + old.embedding[j]) / 2
-    np.testing.assert_allclose(new.embedding[0, i], centre, rtol=1e-5)
+    assert moved[0].tolist() == [5, 5, i]
+    np.testing.assert_allclose(rows[0, 2], centre, rtol=1e-5)
     assert new.count[0].tolist().count(0) == 1 and new.count[0, j] == 0
     total = min(3, count[i] + count[j])
     assert new.count[0, i] == total
@@ -96,6 +104,17 @@ def test_merging_conserves_the_mean(select, count):
         assert spread < 25.8  # chi-square, 5 degrees of freedom, once in 10^4
     if len(pool) == 6 and select == "balanced":
         assert (np.sum(kept // 3 == i, axis=1) == 2).all()  # the odd one from row i
+
+
+def test_a_centroid_merges_from_where_it_has_moved_to():
+    old = table([1, 1, 3, 3, 3])
+    place = -old.embedding[3]  # row 2 now lies opposite of row 3, and on row 4
+    at = old.embedding.at[4].set(place * 1.01)
+    old = Table(**(vars(old) | {"embedding": at}))
+    uniform = jax.random.uniform(jax.random.key(0), (6,))
+    new, moved, rows = merge(old, jnp.array([5, 2]), place, uniform, select="random")
+    assert moved.tolist() == [5, 2, 2] and new.count.tolist() == [1, 1, 3, 3, 0]
+    np.testing.assert_allclose(rows[2], place * 1.005, rtol=1e-5)
 
 
 def test_replay_is_half_and_half_then_fills_up(world, full):
@@ -147,6 +166,16 @@ def test_rows_of_one_centroid_move_it_in_turn(world, full):
     assert frozen is full
 
 
+def test_accelerators_move_centroids_at_once_to_the_same_places():
+    rng = np.random.default_rng(1)
+    embedding, z = rng.normal(size=(6, 5)), rng.normal(size=(40, 5))
+    row = rng.integers(0, 7, 40)  # 6 is nobody
+    rate = rng.uniform(0, 1, 6)
+    args = [jnp.asarray(x, jnp.float32) for x in (embedding, rate, z)]
+    places = [move(args[0], jnp.asarray(row), *args[1:]) for move in (in_turn, at_once)]
+    np.testing.assert_allclose(*places, rtol=1e-4, atol=1e-6)
+
+
 def test_reference_swaps_halves():
     slot, mask = jnp.asarray([20, 21, 22, 1, 2, 0]), jnp.arange(6) < 5
     assert swapped(slot, mask, 12)[:5].tolist() == [1, 2, 20, 21, 22]
@@ -192,12 +221,23 @@ def test_seeds_pay_for_consolidation_only_when_due():
     assert int(state.cycle.min()) > 1
 
 
+def test_the_window_stays_in_order():
+    rng = np.random.default_rng(0)
+    held = rng.integers(0, 6, 12).astype(np.float32)  # many equal ones
+    held[9:] = np.inf
+    for _ in range(200):
+        i, new = rng.integers(12), rng.choice([*range(-1, 7), np.inf])
+        got = exchanged(jnp.sort(held), held[i], jnp.float32(new))
+        held[i] = new
+        np.testing.assert_array_equal(got, np.sort(held))
+
+
 def test_percentile_is_numpys():
     x = np.random.default_rng(0).normal(size=50).astype(np.float32)
     for n in (1, 2, 20, 21, 50):
-        ring = np.append(x[:n], np.full(50 - n, np.nan)).astype(np.float32)
+        ring = np.append(x[:n], np.full(50 - n, np.inf)).astype(np.float32)
         for p in (0.0, 0.5, 0.95, 1.0):
-            got = percentile_of(jnp.asarray(ring), jnp.int32(n), p)
+            got = percentile_of(jnp.sort(jnp.asarray(ring)), jnp.int32(n), p)
             np.testing.assert_allclose(got, np.quantile(x[:n], p), rtol=1e-4, atol=1e-6)
     window = empty_window(8)
     assert window.threshold == jnp.inf
@@ -236,8 +276,10 @@ def test_first_row_decides_for_all_in_the_reference(full, promoted, row, moves):
     for name, expected in moves.items():
         freeze = FIDELITY[name]["freeze_with_first_row"]
         s = Settings(**settings(freeze_with_first_row=freeze))
-        image = Arrival(z, jnp.int32(0), jnp.bool(True), None)
-        event, distance = decide(s, t, jnp.float32(0.1), image)
+        image = Arrival(jnp.int32(0), z, jnp.int32(0), jnp.bool(True), None)
+        window = empty_window(4).replace(threshold=jnp.float32(0.1))
+        met = Meeting(t, window, cosines(t.embedding, z[None]))
+        event, distance = decide(s, met, image)
         assert abs(distance) < 1e-5 and not event.novel
         assert bool(event.moves) == expected
         assert event.row == (row if expected else s.centroids)
