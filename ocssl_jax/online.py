@@ -62,6 +62,11 @@ class Learner:
         """
         self.config = settings.resolve(config, {})
         check_names(self.config)
+        if self.config.method.name == "supervised":
+            raise UsageError(
+                "config.method.name must not be 'supervised' here: a Learner is told "
+                "no labels"
+            )
         self._functions = cache(self._made)
 
     def init(self, key: Key, example: Images) -> TrainState:

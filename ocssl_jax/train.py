@@ -104,7 +104,8 @@ class Run:
         """The stream batches from `first` up to `stop`, of every seed."""
         e = self.experiment
         steps = range(first, stop)
-        return feed(e.dataset, e.schedules, steps, length=self.chunk)
+        labelled = e.learning.method.head is not None
+        return feed(e.dataset, e.schedules, steps, length=self.chunk, labelled=labelled)
 
     def learn(self, stop: Stop) -> dict[int, TrainState]:
         """Go through the stream; the final state of each seed that got to its end.
@@ -255,7 +256,8 @@ class Run:
         self, states: Mapping[int, TrainState]
     ) -> Iterator[tuple[int, Variables]]:
         """Each seed and its encoder, the one that is probed."""
-        return encoders.of(states, self.experiment.learning.method)
+        made = self.experiment.learning
+        return encoders.of(states, made.method, made.head)
 
     def probed_after(self) -> list[int]:
         """Experiences after which this run probes."""

@@ -147,3 +147,8 @@ def test_the_loop_of_the_readme_runs(tmp_path, monkeypatch, capsys):
     exec(compile(code, str(readme), "exec"), {})
     assert "(10, " in capsys.readouterr().out
     assert (tmp_path / "runs" / "camera" / "4").is_dir()
+
+
+def test_a_learner_that_wants_labels_is_refused():
+    with pytest.raises(UsageError, match="a Learner is told no labels"):
+        learner(method__name="supervised")
