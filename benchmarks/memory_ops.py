@@ -7,9 +7,10 @@ CLIMB's projections 2,048 wide, Part-and-Select's features 512. Every round star
 the same full memory and takes another stream batch.
 
 `consolidate` is CLIMB's re-encoding of all that is stored, with an encoder that costs
-next to nothing: the memory's own part. `a stream batch` adds up processing, three times
-sampling and refreshing, and the share of a consolidation that falls on a batch; `every`
-says how many batches of this stream lie between two. The PyTorch side is our own, after
+next to nothing: the memory's own part. `a stream batch` is processing and three times
+sampling and refreshing in one call, as a step has them, and the share of a
+consolidation that falls on a batch; `every` says how many batches of this stream lie
+between two. The PyTorch side is our own, after
 the paper's text (benchmarks/in_torch/memory.py); the other memories have none. Without
 PyTorch only our times are measured. `--check` steps both of CLIMB's memories through
 the same stream until they consolidate and compares them after each batch.
@@ -65,15 +66,13 @@ def climb_rows(fields: Mapping[str, Any], args: Any) -> tuple[list[Row], str]:
         plans = [Plan(m, (fields, path), args.threads, args.device) for m in made]
         calls = ("process", "sample", "refresh", "consolidate")
         with running(*plans) as workers:
-            found = measured(workers, calls, args.repeats)
+            found = measured(workers, (*calls, "batch"), args.repeats)
             device = workers[0].device
             every = int(np.load(path, allow_pickle=False)["every"])
-    passes = fields["passes"]
 
     def a_batch(i: int) -> Iterator[float]:
-        each = zip(*(found[call, i] for call in calls), strict=True)
-        for process, sample, refresh, consolidate in each:
-            yield process + passes * (sample + refresh) + consolidate / every
+        each = zip(found["batch", i], found["consolidate", i], strict=True)
+        return (batch + consolidate / every for batch, consolidate in each)
 
     def row(name: str, *sides: list[float], **more: Any) -> Row:
         return Row(f"climb: {name}", sides[0], sides[1] if sides[1:] else (), more)

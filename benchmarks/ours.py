@@ -70,8 +70,27 @@ def climb_memory(fields: Mapping[str, Any], path: Path) -> Side:
     def again(state: Any) -> Any:
         return consolidate(s, state, full.embed, jnp.bool(True))
 
-    more = {"consolidate": jax.jit(again, donate_argnums=0)}
-    return operations(full, config.strategy.replay_size, "process", more)
+    drawn, passes = config.strategy.replay_size, config.passes
+
+    def batch(key: Any, state: Any, items: Any, z: Any, feature: Any) -> Any:
+        """As a step does it: one program, which hands out the images drawn."""
+        whole = jnp.ones(len(z), bool)
+        state = full.memory.add(key, state, items, z, whole, embed=full.embed)
+        images = []
+        for k in jax.random.split(key, passes):
+            rows = full.memory.sample(k, state, drawn)
+            state = full.memory.refresh(state, rows.slot, feature, rows.mask)
+            images.append(rows.items["image"])
+        return state, images
+
+    again, batch = (jax.jit(f, donate_argnames="state") for f in (again, batch))
+    more = {
+        "consolidate": lambda now: again(now["state"]),
+        "batch": lambda now: batch(
+            now["key"], now["state"], *now["batch"], now["rows"].feature
+        ),
+    }
+    return operations(full, drawn, "process", more)
 
 
 def plain_memory(name: str, fields: Mapping[str, Any]) -> Side:
@@ -91,7 +110,7 @@ def operations(
     full: memories.Full,
     drawn: int,
     add_name: str,
-    others: Mapping[str, Callable[[Any], Any]],
+    others: Mapping[str, Callable[[dict[str, Any]], Any]],
 ) -> Side:
     """`prepare` brings back the full memory; the rest are timed from there."""
     memory, batches = full.memory, map(full.stream.batch, itertools.count(full.met))
@@ -117,5 +136,5 @@ def operations(
         "sample": lambda: sample(now["key"], now["state"], drawn),
         "refresh": refreshed,
     }
-    more = {name: lambda f=f: f(now["state"]) for name, f in others.items()}
+    more = {name: lambda f=f: f(now) for name, f in others.items()}
     return side(calls | more)

@@ -25,10 +25,10 @@ from benchmarks.tables import Row
 from benchmarks.timing import Clock, interleaved, timed
 from ocssl_jax.compiling import jit
 from ocssl_jax.core import TrainState
-from ocssl_jax.strategies import STRATEGIES
+from ocssl_jax.strategies import STRATEGIES, SUPERVISED
 
 VARIANTS: dict[str, dict[str, Any]] = {
-    **{name: {"strategy__name": name} for name in STRATEGIES},
+    **{n: {"strategy__name": n} for n in STRATEGIES if n not in SUPERVISED},
     "scale_fifo": {"strategy__name": "scale", "strategy__scale__memory": "fifo"},
 }
 NETWORK = "convnet-20"

@@ -74,8 +74,16 @@ def climb_memory(fields: Mapping[str, Any], path: Path) -> Side:
         feature = torch.stack([c.embedding for c in rows])
         now.update(memory=memory, batch=next(batches), rows=rows, feature=feature)
 
+    def batch() -> None:
+        memory = now["memory"]
+        memory.process(*now["batch"], embed)
+        for _ in range(fields["passes"]):
+            _, rows = memory.sample(drawn)
+            memory.refresh(rows, now["feature"])
+
     calls = {
         "prepare": prepare,
+        "batch": batch,
         "process": lambda: now["memory"].process(*now["batch"], embed),
         "sample": lambda: now["memory"].sample(drawn),
         "refresh": lambda: now["memory"].refresh(now["rows"], now["feature"]),
