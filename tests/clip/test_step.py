@@ -1,0 +1,147 @@
+"""Fine-tuning a small CLIP: bfloat16 at temperature 0.01, padding, what stays."""
+
+from dataclasses import replace
+from functools import cache
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ocssl_jax.augment import make_augment
+from ocssl_jax.clip.architecture import ARCHITECTURES
+from ocssl_jax.clip.criteria import CRITERIA, Batch, Classes
+from ocssl_jax.clip.step import adamw, make_step
+from ocssl_jax.clip.towers import random_params
+
+MICRO = ARCHITECTURES["micro"]
+SMALL = replace(
+    MICRO,
+    image=MICRO.image._replace(layers=1),
+    image_size=12,
+)
+CONTRAST = {"rate": 0.9, "negatives": "class", "negative_weight": "sample"}
+SETTINGS = {
+    "gcl": CONTRAST,
+    "gdro": {
+        **CONTRAST,
+        "surrogate": "squared_hinge",
+        "margin": 0.5,
+        "class_rate": 0.9,
+        "strength": 0.1,
+    },
+    "info_nce": {},
+    "cross_entropy": {},
+}
+CLASSES, IMAGES = 4, 12
+TOKENS = jnp.array([[518, 10 + k, 20 + k, 519] for k in range(CLASSES)])
+
+
+def pool(seed=0):
+    """Images of one colour a class, with noise; labels."""
+    rng = np.random.default_rng(seed)
+    label = np.arange(IMAGES) % CLASSES
+    colour = rng.integers(0, 256, size=(CLASSES, 1, 1, 3))
+    noise = rng.integers(-25, 26, size=(IMAGES, 12, 12, 3))
+    return np.clip(colour[label] + noise, 0, 255).astype(np.uint8), label
+
+
+def batch(n=8, start=0):
+    image, label = pool()
+    row = np.arange(start, start + n) % IMAGES
+    share = np.full(n, IMAGES / (IMAGES / CLASSES) / n, np.float32)
+    arrays = (image[row], label[row], row, np.ones(n, bool), share)
+    return Batch(*map(jnp.asarray, arrays))
+
+
+def classes():
+    count = jnp.full(CLASSES, IMAGES / CLASSES, jnp.float32)
+    return Classes(jnp.arange(CLASSES), count, jnp.ones(CLASSES, bool))
+
+
+@cache
+def learner(name, dtype="float32", temperature=0.01):
+    criterion = CRITERIA[name](temperature=temperature, **SETTINGS[name])
+    augment = make_augment(
+        "none",
+        image_size=12,
+        channels=3,
+        mean=SMALL.mean,
+        std=SMALL.std,
+        views=1,
+        per="sample",
+    )
+    init, step = make_step(
+        SMALL,
+        criterion,
+        adamw(1e-3, weight_decay=0.1),
+        augment=augment,
+        dtype=jnp.dtype(dtype),
+    )
+    params = random_params(jax.random.key(0), SMALL)
+    return init(jax.random.key(1), params, IMAGES, CLASSES), jax.jit(step)
+
+
+@pytest.mark.parametrize("name", ["gcl", "gdro"])
+def test_bfloat16_at_a_temperature_of_a_hundredth(name):
+    """Nothing overflows from random weights on, and the objective falls."""
+    state, step = learner(name, "bfloat16")
+    seen = []
+    for i in range(25):
+        state, metrics = step(state, batch(start=8 * i), classes(), TOKENS)
+        seen.append(float(metrics["contrast"]))
+        assert all(np.isfinite(x) for x in metrics.values())
+    for leaf in jax.tree.leaves(state.params):
+        assert leaf.dtype == jnp.float32 and np.isfinite(leaf).all()
+    # Every image has been an anchor: the averages are numbers.
+    tables = state.strategy if name == "gcl" else state.strategy[0]
+    assert np.isfinite(tables.image).all() and np.isfinite(tables.text).all()
+    assert np.mean(seen[-3:]) < np.mean(seen[:3]) - 0.1
+    assert step._cache_size() == 1
+
+
+@pytest.mark.parametrize("name", sorted(CRITERIA))
+def test_padding_has_no_influence(name):
+    state, step = learner(name)
+    b = batch()
+    junk = Batch(
+        image=jnp.concatenate([b.image, b.image[:2]]),
+        label=jnp.concatenate([b.label, jnp.array([1, 3])]),
+        id=jnp.concatenate([b.id, jnp.array([0, 1])]),
+        mask=jnp.arange(10) < 8,
+        share=jnp.concatenate([b.share, jnp.zeros(2)]),
+    )
+    one, metrics = step(state, b, classes(), TOKENS)
+    two, padded = step(state, junk, classes(), TOKENS)
+    np.testing.assert_allclose(padded["loss"], metrics["loss"], atol=1e-5)
+    np.testing.assert_allclose(
+        padded["gradient_norm"], metrics["gradient_norm"], rtol=1e-4
+    )
+    for a, c in zip(
+        jax.tree.leaves(one.strategy), jax.tree.leaves(two.strategy), strict=True
+    ):
+        np.testing.assert_allclose(a, c, atol=1e-4)
+
+
+def test_the_scale_is_kept():
+    state, step = learner("cross_entropy")
+    after, _ = step(state, batch(), classes(), TOKENS)
+    assert after.params["logit_scale"] == state.params["logit_scale"]
+    moved = jax.tree.map(lambda a, b: bool((a != b).any()), after.params, state.params)
+    moved.pop("logit_scale")
+    assert any(jax.tree.leaves(moved["image"])) and any(jax.tree.leaves(moved["text"]))
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "match"),
+    [
+        ("gcl", {"rate": 0.0}, r"rate must lie in \(0, 1\], got 0"),
+        ("gcl", {"negative_weight": "all"}, "must be one of sample, class, got 'all'"),
+        ("gdro", {"class_rate": 1.5}, "class_rate must lie in"),
+        ("gdro", {"strength": 0.0}, "strength must be above 0"),
+        ("info_nce", {"temperature": 0.0}, "temperature must be above 0"),
+    ],
+)
+def test_impossible_settings(name, fields, match):
+    with pytest.raises(ValueError, match=match):
+        CRITERIA[name](**{"temperature": 0.1, **SETTINGS[name], **fields})
