@@ -23,7 +23,7 @@ class Classes(NamedTuple):
     """What is known of all classes of the run; it changes with each task."""
 
     text: Array  # [k] int32, equal where the texts are, see `zero_shot.text_identity`
-    count: Array  # [k] float32, rows in the pool of task and memory
+    size: Array  # [k] float32, rows in the pool of task and memory
     seen: Array  # [k] bool, classes met so far
 
 
@@ -68,7 +68,7 @@ def gcl(
             state, similarity, batch, classes, rate, objective, negative_weight
         )
         total = objectives.global_contrastive(
-            found, batch.share, batch.label, classes.count
+            found, batch.share, batch.label, classes.size
         )
         return total, state, _told(found)
 
@@ -119,7 +119,7 @@ def group_dro(
             found,
             batch.share,
             batch.label,
-            classes.count > 0,
+            classes.size > 0,
             rate=class_rate,
             strength=strength,
         )
@@ -179,7 +179,7 @@ def _contrast(
 ) -> tuple[Contrast, Any]:
     weight = batch.share
     if negative_weight == "sample":
-        weight = weight * classes.count[batch.label]
+        weight = weight * classes.size[batch.label]
     rows = Rows(
         id=batch.id,
         text=classes.text[batch.label],
@@ -192,7 +192,7 @@ def _contrast(
 
 def _mean(rows: Array, batch: Batch, classes: Classes) -> Array:
     """The mean [] of `rows` [n] over the pool, estimated."""
-    weight = classes.count / jnp.maximum(jnp.sum(classes.count), 1.0)
+    weight = classes.size / jnp.maximum(jnp.sum(classes.size), 1.0)
     return objectives.of_classes(rows, batch.share, batch.label, weight)
 
 

@@ -89,8 +89,8 @@ def make_step(
         view = visible(augment(key, batch.image)[0], batch.mask)
 
         def objective(params: Params) -> tuple[Array, tuple[Any, Metrics]]:
-            images, texts = module.apply({"params": params}, view, tokens)
-            cosines = similarities(images, texts)
+            features: Any = module.apply({"params": params}, view, tokens)
+            cosines = similarities(*features)
             loss, kept, told = criterion.loss(state.strategy, cosines, batch, classes)
             return loss, (kept, told)
 

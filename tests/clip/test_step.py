@@ -55,8 +55,8 @@ def batch(n=8, start=0):
 
 
 def classes():
-    count = jnp.full(CLASSES, IMAGES / CLASSES, jnp.float32)
-    return Classes(jnp.arange(CLASSES), count, jnp.ones(CLASSES, bool))
+    size = jnp.full(CLASSES, IMAGES / CLASSES, jnp.float32)
+    return Classes(jnp.arange(CLASSES), size, jnp.ones(CLASSES, bool))
 
 
 @cache
