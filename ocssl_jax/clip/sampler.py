@@ -71,19 +71,6 @@ def class_balanced(
     return _filled(np.concatenate(picked), share, classes * rows)
 
 
-def importance(share: np.ndarray, labels: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """How much each row counts as a negative if every row of the pool is to count once.
-
-    A negative's share alone counts every class once. Rows that do not count have 1.
-
-    Args:
-      share: [n] of the batch.
-      labels: [n] int of the batch.
-      counts: [k] rows of each class in the pool.
-    """
-    return np.where(share > 0, share * counts[labels], 1.0).astype(np.float32)
-
-
 def _uniform_share(labels: np.ndarray, batch: int) -> np.ndarray:
     _, inverse, sizes = np.unique(labels, return_inverse=True, return_counts=True)
     return (len(labels) / (sizes[inverse] * batch)).astype(np.float32)

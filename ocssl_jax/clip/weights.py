@@ -32,7 +32,7 @@ from ocssl_jax.workdir import write, write_bytes
 FIELD = "CLIP"  # how errors begin
 WEIGHTS, CONFIG = "open_clip_model.safetensors", "open_clip_config.json"
 # Weights by choice, and the configurations that may be beside them.
-FILES = (WEIGHTS, "open_clip_pytorch_model.safetensors", "model.safetensors")
+FILES = (WEIGHTS, "model.safetensors")
 CONFIGS = {
     CONFIG: architectures.from_open_clip,
     "config.json": architectures.from_hugging_face,
@@ -111,7 +111,10 @@ def _weights_of(path: Path) -> Path:
     for name in FILES:
         if (path / name).is_file():
             return path / name
-    raise UsageError(f"{FIELD}: {path} has no weights; looked for {', '.join(FILES)}")
+    raise UsageError(
+        f"{FIELD}: {path} has neither {' nor '.join(FILES)}; convert a PyTorch file "
+        f"with safetensors.torch.save_file"
+    )
 
 
 def _json(path: Path) -> Any:

@@ -10,6 +10,8 @@ import chex
 import jax.numpy as jnp
 import numpy as np
 
+from ocssl_jax.clip.architecture import Architecture
+from ocssl_jax.clip.tokenizer import Tokenizer
 from ocssl_jax.core import Array
 from ocssl_jax.errors import UsageError
 from ocssl_jax.losses import unit
@@ -47,6 +49,28 @@ def prompts(classes: Sequence[str], templates: Sequence[str] = PLAIN) -> list[st
     return [template.replace("{}", name) for name in names for template in templates]
 
 
+def class_tokens(
+    tokenizer: Tokenizer,
+    architecture: Architecture,
+    classes: Sequence[str],
+    templates: Sequence[str] = PLAIN,
+) -> np.ndarray:
+    """Tokens [k c t] int32 of k classes in c templates.
+
+    Raises:
+      UsageError: if the tokenizer is not the network's; its tokens would be read as
+        others without a word.
+    """
+    has = tokenizer.end + 1, tokenizer.context
+    if has[0] != architecture.vocabulary or has[1] > architecture.context:
+        raise UsageError(
+            f"the tokenizer has {has[0]} tokens and texts of {has[1]}, the network "
+            f"{architecture.vocabulary} and {architecture.context}"
+        )
+    tokens = tokenizer(prompts(classes, templates))
+    return tokens.reshape(len(classes), len(templates), -1)
+
+
 def text_identity(tokens: np.ndarray) -> np.ndarray:
     """For each class the first class with the same texts.
 
@@ -54,7 +78,7 @@ def text_identity(tokens: np.ndarray) -> np.ndarray:
     is no negative: such a pair's similarity can never fall behind the positive's.
 
     Args:
-      tokens: [k t] or [k c t], those of each class.
+      tokens: [k c t] of `class_tokens`.
 
     Returns:
       [k] int32.
@@ -72,9 +96,7 @@ def text_identity(tokens: np.ndarray) -> np.ndarray:
     return identity
 
 
-def class_features(
-    encode: Callable[[Array], Array], tokens: Array, *, templates: int
-) -> Array:
+def class_features(encode: Callable[[Array], Array], tokens: Array) -> Array:
     """Rows [k f] of length 1 for k classes.
 
     As open_clip does: each text's features are scaled to length 1, averaged over the
@@ -82,12 +104,12 @@ def class_features(
 
     Args:
       encode: tokens [m t] -> features [m f].
-      tokens: [k·c t] of `prompts`.
-      templates: c.
+      tokens: [k c t] of `class_tokens`.
     """
-    chex.assert_rank(tokens, 2)
-    rows = unit(encode(tokens).astype(jnp.float32))
-    return unit(rows.reshape(-1, templates, rows.shape[-1]).mean(axis=1))
+    chex.assert_rank(tokens, 3)
+    k, c, t = tokens.shape
+    rows = unit(encode(tokens.reshape(k * c, t)).astype(jnp.float32))
+    return unit(rows.reshape(k, c, -1).mean(axis=1))
 
 
 def similarities(images: Array, classes: Array) -> Array:

@@ -194,7 +194,7 @@ def refused(path, match, architecture=None):
 def test_wrong_files_are_refused_in_one_line(tmp_path):
     refused(tmp_path / "none.safetensors", "there is no file")
     (tmp_path / "empty").mkdir()
-    refused(tmp_path / "empty", "has no weights; looked for open_clip_model")
+    refused(tmp_path / "empty", "has neither open_clip_model.safetensors nor")
     path = folder(tmp_path / "a", "open_clip", "gelu")
     config = (path / "open_clip_config.json").read_text()
     (path / "open_clip_config.json").unlink()
