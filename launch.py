@@ -17,13 +17,13 @@ Config files are code and are run: use only files that you trust.
 Exit code: 0 done, or stopped and saved; 2 wrong input; 1 training or disk failed.
 """
 
-import signal
 import sys
 from pathlib import Path
 
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from ocssl_jax import signals
 from ocssl_jax.commandline import (
     WRONG,
     check_fields,
@@ -31,6 +31,7 @@ from ocssl_jax.commandline import (
     default_workdir,
     ending,
     fail,
+    program,
     why,
 )
 
@@ -76,7 +77,6 @@ def in_order(argv: list[str]) -> list[str]:
 def main(argv: list[str]) -> None:
     """Run the experiment."""
     del argv
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # until a run listens
     # Imported here, for --help and wrong flags to be answered at once.
     from ocssl_jax import experiment, hosts, settings
 
@@ -87,6 +87,7 @@ def main(argv: list[str]) -> None:
     source = config_flags.get_config_filename(flag)
     folder = Path(_WORKDIR.value) if _WORKDIR.value else default_workdir(source)
     with ending("launch.py", folder):
+        signals.interrupt()  # until a run listens
         config = settings.resolve(_CONFIG.value, overrides)
         if _DISTRIBUTED.value or _COORDINATOR.value:
             hosts.join(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
@@ -96,4 +97,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=parse)
+    program(lambda: app.run(main, flags_parser=parse))

@@ -31,6 +31,8 @@ def get_config() -> ConfigDict:
     config.probe = probe()
     config.checkpoint = checkpoint()
     config.log = ConfigDict({"every": 10, "tensorboard": False})  # in stream batches
+    # Mean and spread in percent, (82.1, 1.5), to be shown beside a run's own numbers.
+    config.published = ConfigDict({"accuracy": (), "forgetting": ()})
     config.reference = reference()
     return config
 
@@ -42,9 +44,12 @@ def stream() -> ConfigDict:
             "dataset": "cifar100",
             "data_dir": "~/tensorflow_datasets",
             "image_size": 0,  # pixels a side; 0: the data set's own or published one
-            "kind": "class",  # class | irregular | blurred | domain | iid
+            "pixels": "standard",  # standard: by the data set's mean and std | signed
+            "kind": "class",  # class | irregular | blurred | domain | permuted | iid
+            "iid_of": "class",  # iid: what is mixed, class | domain | permuted
             # Experiences: must divide the classes unless irregular, and be the number
-            # of domains for 'domain'; for 'iid' how often the stream is probed.
+            # of domains for 'domain'; for 'permuted' how many orders of the pixels, the
+            # first the images' own; for 'iid' how often the stream is probed.
             "tasks": 20,
             "classes": 0,  # use only the first so many of the class order; 0: all
             # Class order, for 'domain' that of the domains; for imagenet30, 100 and 200
@@ -60,6 +65,9 @@ def stream() -> ConfigDict:
             "seed": 42,  # of class order and choice, blurring and validation split
             "val_ratio": 0.1,  # of each class's training images, kept from the stream
             "batch_size": 10,
+            # Images of each experience that arrive, chosen anew by each of `seeds`; 0:
+            # all of them.
+            "samples": 0,
             "limit": 0,  # stop after that many stream batches; 0: never
         }
     )
@@ -80,7 +88,7 @@ def backbone() -> ConfigDict:
 
 
 def method() -> ConfigDict:
-    """The self-supervised objective."""
+    """The objective."""
     return ConfigDict(
         {
             "name": "simclr",
@@ -94,6 +102,7 @@ def method() -> ConfigDict:
             # the backbone's weights and random heads.
             "pretrained": "",
             "simclr": {"temperature": 0.5},
+            "supervised": {"classes": 10},  # labels are below that number
             "mae": {  # needs backbone.name=vit_tiny
                 "mask_ratio": 0.75,  # of the patches, in (0, 1)
                 "decoder_layers": 4,
@@ -135,7 +144,23 @@ def strategy() -> ConfigDict:
             "align_hidden": 512,  # units of that head's hidden layer
             "ema_decay": 0.999,
             # A memory is one of reservoir, fifo, minred, part_and_select.
-            "er": {"memory": "reservoir"},
+            # Supervised methods may replay earlier experiences alone (past_only), and
+            # have losses of stream and replay added, not averaged together (apart).
+            "er": {"memory": "reservoir", "past_only": False, "apart": False},
+            "er_mir": {
+                "memory": "reservoir",  # reservoir | fifo
+                "candidates": 50,  # rows scored in a pass, C
+                "score": "mi1",  # mi1 | mi2, against the lowest loss seen of a row
+                "past_only": True,
+                "apart": True,
+                "lowest_by_position": False,
+                "scoring_moves_statistics": False,
+            },
+            "gem": {"margin": 0.5},  # the memory strength
+            "icarl": {
+                "task_size": 10_000,  # images of a task, kept until it ends
+                "distill_weight": 1.0,
+            },
             "lump": {
                 "memory": "reservoir",
                 "alpha": 0.4,  # of Beta(alpha, alpha), the stream's share of a mixture
@@ -237,7 +262,9 @@ def probe() -> ConfigDict:
     """How the frozen encoder is judged."""
     return ConfigDict(
         {
-            "names": ("linear",),  # linear | linear_sgd | ridge | knn; (): no probes
+            # linear | linear_sgd | ridge | knn; or classifier, a supervised method's
+            # own head; (): no probes
+            "names": ("linear",),
             "every": 1,  # experiences; the end of the stream is always probed
             # One classifier over all tasks (joint), over those met so far (upto), one
             # a task (separate).

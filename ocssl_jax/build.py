@@ -14,8 +14,14 @@ from ocssl_jax.methods import METHODS
 from ocssl_jax.optim import OPTIMIZERS
 from ocssl_jax.probes import PROBES, Fit
 from ocssl_jax.schedules import SCHEDULES
+from ocssl_jax.scopes import CLASSIFIER
 from ocssl_jax.strategies import STRATEGIES
-from ocssl_jax.stream_checks import check_domains, check_experiences, check_labels
+from ocssl_jax.stream_checks import (
+    check_classes,
+    check_domains,
+    check_experiences,
+    check_labels,
+)
 from ocssl_jax.wiring import group, made, wired
 
 
@@ -69,6 +75,8 @@ def build(config: ConfigDict, *, fresh: bool = True) -> Experiment:
         fresh=fresh,
     )
     learning = learning_of(config)
+    if learning.head:
+        check_classes(config, dataset, bench)
     for name in config.baselines:
         if name != "random":  # told now, not when the baseline's turn comes
             learning_of(as_baseline(config, name))
@@ -79,6 +87,7 @@ def build(config: ConfigDict, *, fresh: bool = True) -> Experiment:
             **wired(PROBES[name], f"probe.{name}", group(config.probe, name)),
         )
         for name in config.probe.names
+        if name != CLASSIFIER
     }
     return Experiment(dataset, bench, schedules, learning, probes, judged)
 
@@ -105,7 +114,7 @@ def check_names(config: ConfigDict) -> None:
     one_of("optimizer.name", config.optimizer.name, OPTIMIZERS)
     one_of("optimizer.schedule", config.optimizer.schedule, SCHEDULES)
     for name in config.probe.names:
-        one_of("probe.names", name, PROBES)
+        one_of("probe.names", name, (*PROBES, CLASSIFIER))
     scopes.check_names(config.probe)
     if config.probe.dataset:
         one_of("probe.dataset", config.probe.dataset, data.DATASETS)
@@ -132,6 +141,11 @@ def make_stream(
         seed=s.seed,
         order=tuple(s.order),
     )
+    if "permuted" in (s.kind, s.kind == "iid" and s.iid_of):
+        dataset = data.permuted(dataset, tasks=s.tasks, seed=s.seed)
+    if s.pixels == "signed":  # to [-1, 1]
+        half = (0.5,) * len(dataset.mean)
+        dataset = dataset._replace(mean=half, std=half)
     own = bool(config.probe.names) and not config.probe.dataset
     check_labels(dataset, "stream", needed=own or s.kind not in data.UNLABELLED_KINDS)
     bench = made(
@@ -148,6 +162,7 @@ def make_stream(
         train_domain=dataset.train_domain,
         test_domain=dataset.test_domain,
         blur=s.blur,
+        iid_of=s.iid_of,
     )
     check_experiences(config, dataset, bench)
     unlabelled = dataset.train_label.min() < 0
@@ -173,6 +188,7 @@ def make_stream(
             limit=s.limit,
             epochs=s.epochs,
             known=s.known,
+            samples=s.samples,
         )
         for seed in config.seeds
     )

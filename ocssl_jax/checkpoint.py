@@ -4,6 +4,8 @@ Orbax writes each step into a folder of its own and renames it when complete, so
 that can be listed can be restored. Its API is used here and nowhere else.
 """
 
+import errno
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +19,9 @@ from ocssl_jax.core import TrainState
 from ocssl_jax.errors import StorageError, UsageError
 
 CHECKS = "checksums"  # field of the progress on disk
+MOST = 300  # characters of what others have to say
+# What keeps a file from being read, however good it is.
+UNREADABLE = (errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.EMFILE)
 
 
 def check_types(saved: Any, template: Any) -> None:
@@ -34,32 +39,82 @@ def check_types(saved: Any, template: Any) -> None:
 
 
 def first_line(error: Exception) -> str:
-    """The first line of an error's text, its kind if it has none."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    """The first line of an error's text, as far as one reads; its kind if none.
+
+    Of what is long both ends are kept: what failed, and the system's reason.
+    """
+    line = (str(error).strip() or type(error).__name__).splitlines()[0]
+    line = line.partition(" [tensorstore_spec=")[0]
+    half = MOST // 2
+    return line if len(line) <= MOST else f"{line[:half]} ... {line[-half:]}"
 
 
-def saved_in(folder: Path) -> bool:
-    """Whether `folder` holds a whole checkpoint; nothing is opened."""
-    return folder.is_dir() and any(path.name.isdecimal() for path in folder.iterdir())
+def steps_in(folder: Path) -> list[int]:
+    """The whole checkpoints in `folder`, in order; nothing is opened."""
+    if not folder.is_dir():
+        return []
+    return sorted(int(p.name) for p in folder.iterdir() if p.name.isdecimal())
+
+
+def refused(error: Exception) -> bool:
+    """Whether files could not be read, which says nothing of what they hold."""
+    words = ("PERMISSION_DENIED", "RESOURCE_EXHAUSTED", *map(os.strerror, UNREADABLE))
+    return isinstance(error, MemoryError) or any(word in str(error) for word in words)
+
+
+def unfit(folder: Path, step: int, error: Exception) -> UsageError | StorageError:
+    """What to say of a checkpoint in `folder` that is not what it should be."""
+    what, why = f"checkpoint {folder / str(step)}", first_line(error)
+    if refused(error):
+        return StorageError(
+            f"{what} cannot be read ({why}); repeat the command once it can be"
+        )
+    earlier = [known for known in steps_in(folder) if known < step]
+    then = f"go on from checkpoint {earlier[-1]}" if earlier else "start over"
+    return UsageError(
+        f"{what} cannot be restored ({why}); move that folder away to {then}"
+    )
+
+
+def damaged(folder: Path) -> int | None:
+    """The newest step whose own metadata, which a manager reads first, are damaged."""
+    names = ocp.path.step.standard_name_format()
+    for step in reversed(steps_in(folder)):
+        try:
+            _ = names.find_step(folder, step).commit_timestamp
+        except Exception:  # whatever their bytes provoke
+            return step
+    return None
 
 
 class Checkpoints:
     """The checkpoints of one workdir, newest `keep` of them."""
 
     def __init__(self, folder: Path, *, keep: int):
-        """Open `folder`, creating it if need be; left-overs of a kill are removed."""
+        """Open `folder`, creating it if need be; left-overs of a kill are removed.
+
+        Raises:
+          UsageError: if a checkpoint is damaged such that none can be listed.
+          StorageError: if one may not be read.
+        """
         self._folder = folder
-        self._manager = ocp.CheckpointManager(
-            folder.absolute(),
-            # Named here, since metadata can only be read where a handler is known.
-            item_handlers={
-                "states": ocp.StandardCheckpointHandler(),
-                "progress": ocp.JsonCheckpointHandler(),
-            },
-            options=ocp.CheckpointManagerOptions(
-                max_to_keep=keep, cleanup_tmp_directories=True
-            ),
-        )
+        try:
+            self._manager = ocp.CheckpointManager(
+                folder.absolute(),
+                # Named, since metadata can only be read where a handler is known.
+                item_handlers={
+                    "states": ocp.StandardCheckpointHandler(),
+                    "progress": ocp.JsonCheckpointHandler(),
+                },
+                options=ocp.CheckpointManagerOptions(
+                    max_to_keep=keep, cleanup_tmp_directories=True
+                ),
+            )
+        except Exception as error:
+            step = damaged(folder)
+            if step is None:
+                raise
+            raise unfit(folder, step, error) from error
 
     def latest(self) -> int | None:
         """The newest complete step, None if there is none."""
@@ -76,7 +131,7 @@ class Checkpoints:
         if step in self._manager.all_steps():
             return
         checked = {**progress, CHECKS: checksums.sums(states, progress)}
-        with self._told(f"checkpoint {step}"):
+        with self._told():
             self._manager.save(
                 step,
                 args=ocp.args.Composite(
@@ -86,14 +141,19 @@ class Checkpoints:
             )
 
     @contextmanager
-    def _told(self, what: str) -> Iterator[None]:
-        """Whatever orbax and tensorstore raise when a disk fails, in one line."""
+    def _told(self) -> Iterator[None]:
+        """Whatever orbax and tensorstore raise when a disk fails, in one line.
+
+        It may be about the save before: they are written in the background.
+        """
         try:
             yield
         except Exception as error:
+            left = steps_in(self._folder)
             raise StorageError(
-                f"{what} cannot be written to {self._folder} ({first_line(error)}); "
-                f"the last good one is {self.latest() or 'none'}"
+                f"a checkpoint cannot be written to {self._folder} "
+                f"({first_line(error)}); the last good one is "
+                f"{left[-1] if left else 'none'}"
             ) from error
 
     def restore(
@@ -102,7 +162,8 @@ class Checkpoints:
         """The newest step, in the structure, shapes and shardings of `like`.
 
         Raises:
-          UsageError: if the checkpoint does not fit, or cannot be read.
+          UsageError: if the checkpoint does not fit, or is damaged.
+          StorageError: if it may not be read, or memory does not suffice.
         """
         step = self._manager.latest_step()
         template = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
@@ -124,20 +185,18 @@ class Checkpoints:
             raise self.unfit(error) from error
         return states, progress
 
-    def unfit(self, error: Exception) -> UsageError:
+    def unfit(self, error: Exception) -> UsageError | StorageError:
         """What to say of the newest step, which was found not to be what it should."""
+        step = self._manager.latest_step()
         self._manager.close()
-        return UsageError(
-            f"checkpoint {self._folder / str(self.latest())} cannot be restored "
-            f"({first_line(error)}); delete that folder to resume from an earlier step"
-        )
+        return unfit(self._folder, step, error)
 
     def wait(self) -> None:
         """Block until everything saved is on disk."""
-        with self._told("a checkpoint"):
+        with self._told():
             self._manager.wait_until_finished()
 
     def close(self) -> None:
         """Finish writing and release the folder."""
-        with self._told("a checkpoint"):
+        with self._told():
             self._manager.close()

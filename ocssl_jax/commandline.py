@@ -2,10 +2,11 @@
 
 import argparse
 import keyword
+import os
 import re
 import runpy
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
@@ -13,9 +14,18 @@ from typing import Any, NoReturn
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from ocssl_jax.errors import Interrupted, StorageError, TrainingError, UsageError
+from ocssl_jax import signals
+from ocssl_jax.errors import (
+    Interrupted,
+    StorageError,
+    TrainingError,
+    UsageError,
+    of_disk,
+)
+from ocssl_jax.unread import outlive_readers
 
 ROOT = Path(__file__).resolve().parents[1]  # the checkout, with launch.py and configs/
+FAILED = 1  # exit code where training, memory or disk failed
 FULL = "RESOURCE_EXHAUSTED"  # what JAX says of a device without free memory
 TOO_LARGE = (
     "the memory is too small for this run: a smaller stream.batch_size, "
@@ -52,6 +62,46 @@ def leave(code: int, program: str, reason: str) -> NoReturn:
     sys.exit(code)
 
 
+def program(main: Callable[[], object]) -> NoReturn:
+    """Run a command as a process of its own: its last words, its exit code.
+
+    Until `main` calls `signals.interrupt` or listens itself, a signal ends it at once.
+    """
+    signals.end_at_once()
+    outlive_readers()
+    sys.unraisablehook = _unraisable
+    try:
+        main()
+    except SystemExit as left:
+        if left.code == FAILED:
+            _leave_at_once(FAILED)
+        raise
+    finally:
+        signals.ignore()
+    sys.exit(0)
+
+
+def _leave_at_once(code: int) -> NoReturn:
+    """Exit without waiting for threads: one may wait for a save that has failed."""
+    if "jax" in sys.modules:  # else there is nobody to part from, and JAX is slow
+        from ocssl_jax import hosts
+
+        hosts.part()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _unraisable(told: Any) -> None:
+    """Print what could not be raised, as Python does.
+
+    Without what threads of the storage library say of files that a failed checkpoint
+    has not waited for: that failure is told in one line already.
+    """
+    if str(told.exc_value) != "Event loop is closed":
+        sys.__unraisablehook__(told)
+
+
 @contextmanager
 def ending(program: str, folder: Path) -> Iterator[None]:
     """Say in one line how the body ended where it did not end well, and leave.
@@ -65,16 +115,15 @@ def ending(program: str, folder: Path) -> Iterator[None]:
     except Interrupted as error:
         print(f"{error}; repeat the command to go on")
     except KeyboardInterrupt:
-        print("stopped before anything was learnt; repeat the command to go on")
+        print(signals.UNSAVED)
     except (TrainingError, StorageError) as error:
-        leave(1, program, str(error))
+        leave(FAILED, program, str(error))
     except OSError as error:
-        words = f"{error.strerror or error}: {error.filename or folder}"
-        leave(1, program, f"{words}; what was saved before is kept")
+        leave(FAILED, program, str(of_disk(error, folder)))
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError) and FULL not in str(error):
             raise
-        leave(1, program, f"{TOO_LARGE}; what was saved before is kept")
+        leave(FAILED, program, f"{TOO_LARGE}; what was saved before is kept")
 
 
 def why(error: BaseException) -> str:

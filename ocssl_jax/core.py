@@ -4,7 +4,7 @@ Data flows `Stream -> Batch -> Outputs`; everything that decides the future of a
 lives in one `TrainState`. Three plug-ins give it meaning, each a tuple of pure
 functions made by a factory that closes over its settings:
 
-* `Method`   an SSL objective on a backbone (SimCLR, BYOL, ...),
+* `Method`   an objective on a backbone (SimCLR, BYOL, ..., or classification),
 * `Memory`   what is kept of the stream (reservoir, FIFO, CLIMB's centroids, ...),
 * `Strategy` what continual learning adds to the plain step (replay, alignment, ...).
 
@@ -22,10 +22,12 @@ Array = jax.Array
 Key = jax.Array  # a typed PRNG key, jax.random.key
 Params = Any  # pytree of arrays, trained
 Model = Any  # pytree of arrays carried untrained: BN statistics, EMA targets
-Variables = dict[str, Any]  # of one module: 'params' and, maybe empty, 'batch_stats'
+# Of one module: 'params' and, maybe empty, 'batch_stats'; saved ones may have a 'head'.
+Variables = dict[str, Any]
 Items = dict[str, Array]  # memory rows: 'image' [m h w c] uint8, 'id' [m] int32, ...
 Prepare = Callable[[Array], Array]  # uint8 [m h w c] -> normalised float32
 Embed = Callable[[Array], Array]  # uint8 [m h w c] -> float32 [m d]
+Head = dict[str, Array]  # a linear classifier: 'kernel' [f k], 'bias' [k] float32
 Augment = Callable[[Key, Array], Array]  # uint8 [n h w c] -> float32 [v n h w c]
 
 
@@ -54,9 +56,16 @@ class Batch:
     slot: Array | None = None  # [r] int32, where the replayed rows live in the memory
     stored: Array | None = None  # [r d] float32, features stored with them
     replayed: int = struct.field(pytree_node=False, default=0)  # r
+    # Replayed rows pass the network after the stream's, BN seeing each by itself; for
+    # supervised methods.
+    apart: bool = struct.field(pytree_node=False, default=False)
     objective: Array | None = None  # [n] bool, rows the SSL loss is over; None: mask
     # [] float32 each, what the draw has to tell; the log has the value of every pass.
     told: dict[str, Array] = struct.field(default_factory=dict)
+    kept: Any = ()  # what a draw leaves for the `update` of its own strategy
+    # Rows [m h w c] and their mask [m] that move BN's running statistics after the
+    # stream's, and nothing else; for supervised methods.
+    bystanders: tuple[Array, Array] | None = None
 
     @property
     def replay_mask(self) -> Array:
@@ -105,7 +114,7 @@ def _keep(params: Params, model: Model) -> Model:
 
 
 class Method(NamedTuple):
-    """An SSL objective on a backbone.
+    """An objective on a backbone, self-supervised unless it has a `head`.
 
     `params` is a dict with the parts `encoder`, `projector` and whatever the method
     adds; strategies copy and average those two by name. `loss` may be over fewer rows
@@ -121,6 +130,9 @@ class Method(NamedTuple):
     update: Callable[..., Model] = _keep  # (params, model), after the optimizer
     encoder: Callable[..., Variables] = own_encoder  # (params, model), what is probed
     distill: Callable[..., Array] | None = None  # (p [m d], target [m d], mask) -> [m]
+    # (params) -> Head on the encoder's features; None: the method is unsupervised, and
+    # nothing ever tells it a label.
+    head: Callable[[Params], Head] | None = None
     views: int = 2  # of every image in a pass
     whole: bool = False  # its loss is one of all rows together, a `distill` of z1, z2
 

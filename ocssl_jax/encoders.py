@@ -4,7 +4,7 @@ Unless `checkpoint.encoders` is False a run keeps those of every experience, in
 `encoders/after_<experience>/seed_<seed>.safetensors`, to be probed at any later time.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +12,27 @@ import jax
 import numpy as np
 from safetensors import numpy as safetensors
 
-from ocssl_jax.core import Method, TrainState, Variables
+from ocssl_jax.core import Head, Method, TrainState, Variables
 from ocssl_jax.errors import UsageError
 from ocssl_jax.workdir import write_bytes
 
 FOLDER, FINAL = "encoders", "encoder"  # of every experience; of the finished run
 COLLECTIONS = ("params", "batch_stats")
+HEAD = "head"  # beside them, a classifier's, if the method is supervised
 
 
 def of(
-    states: Mapping[int, TrainState], method: Method
+    states: Mapping[int, TrainState],
+    method: Method,
+    head: Callable[[TrainState], Head] | None,
 ) -> Iterator[tuple[int, Variables]]:
-    """Each seed and its encoder, the one that is probed, on the host."""
+    """Each seed and its encoder, the one that is probed, on the host.
+
+    `head` gives the classifier that goes with it, None of unsupervised methods.
+    """
     for seed, state in states.items():
-        yield seed, jax.device_get(method.encoder(state.params["method"], state.model))
+        found = method.encoder(state.params["method"], state.model)
+        yield seed, jax.device_get(found | ({HEAD: head(state)} if head else {}))
 
 
 def keep(
@@ -47,8 +54,9 @@ def named(tree: Mapping[str, Any], prefix: str) -> dict[str, np.ndarray]:
 
 
 def save(path: Path, variables: Variables) -> None:
-    """Write an encoder in one go: tensors `params.*` and `batch_stats.*`."""
-    parts = (named(variables[name], name) for name in COLLECTIONS)
+    """Write an encoder in one go: tensors `params.*`, `batch_stats.*`, `head.*`."""
+    kinds = [name for name in (*COLLECTIONS, HEAD) if name in variables]
+    parts = (named(variables[name], name) for name in kinds)
     tensors = {name: leaf for part in parts for name, leaf in part.items()}
     write_bytes(path, safetensors.save(tensors))
 
@@ -60,7 +68,11 @@ def load(path: Path) -> Variables:
       UsageError: if the file is damaged or gone.
     """
     try:
-        tensors = safetensors.load(path.read_bytes())
+        content = path.read_bytes()
+    except FileNotFoundError as error:
+        raise UsageError(f"{path} is gone; bring it back") from error
+    try:
+        tensors = safetensors.load(content)
     except Exception as error:  # whatever a damaged header provokes
         raise UsageError(f"{path} is no whole encoder; delete it") from error
     variables: Variables = {name: {} for name in COLLECTIONS}

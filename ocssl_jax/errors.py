@@ -1,6 +1,7 @@
 """How a run may end other than well."""
 
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class UsageError(ValueError):
@@ -17,6 +18,15 @@ class StorageError(OSError):
 
 class Interrupted(Exception):
     """The run was asked to stop and has saved everything."""
+
+
+def of_disk(error: OSError, folder: Path | None = None) -> StorageError:
+    """What to say of an error of the operating system about a file, in `folder`."""
+    if isinstance(error, StorageError):
+        return error
+    place = error.filename or folder
+    words = f"{error.strerror or error}" + (f": {place}" if place else "")
+    return StorageError(f"{words}; what was saved before is kept")
 
 
 def one_of(what: str, name: object, allowed: Iterable[object]) -> None:

@@ -13,11 +13,12 @@ finite, or the disk failed.
 """
 
 import argparse
-import signal
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
+
+from ocssl_jax import signals
+from ocssl_jax.commandline import ending, program
 
 
 class Parser(argparse.ArgumentParser):
@@ -71,32 +72,16 @@ def listed(kind: Callable[[str], Any]) -> Callable[[str], tuple[Any, ...]]:
     return read
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; returns its exit code."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Judge what the command line asks for."""
     given = parse(arguments)
-    # Imported here, for --help and wrong flags to be answered at once.
-    from ocssl_jax import evaluation
-    from ocssl_jax.errors import Interrupted, TrainingError, UsageError
+    with ending("evaluate", given.workdir):
+        # Imported here, for --help and wrong flags to be answered at once.
+        from ocssl_jax import evaluation
 
-    try:
+        signals.interrupt()  # until somebody listens
         print(evaluation.evaluate(given.workdir, fields(given)))
-    except UsageError as error:
-        print(f"evaluate: {error}", file=sys.stderr)
-        return 2
-    except Interrupted as error:
-        print(f"{error}; repeat the command to go on")
-    except KeyboardInterrupt:
-        print("stopped before anything was judged; repeat the command to go on")
-    except TrainingError as error:
-        print(f"evaluate: {error}", file=sys.stderr)
-        return 1
-    except OSError as error:
-        why = f"{error.strerror or error}: {error.filename or given.workdir}"
-        print(f"evaluate: {why}; what was saved before is kept", file=sys.stderr)
-        return 1
-    return 0
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # until somebody listens
-    sys.exit(main())
+    program(main)

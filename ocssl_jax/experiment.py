@@ -23,7 +23,7 @@ from ocssl_jax import (
     writers,
 )
 from ocssl_jax.build import Experiment, as_baseline, build
-from ocssl_jax.checkpoint import saved_in
+from ocssl_jax.checkpoint import steps_in
 from ocssl_jax.core import TrainState
 from ocssl_jax.errors import UsageError
 from ocssl_jax.report.memory_sheet import sheet_of
@@ -56,9 +56,9 @@ def run(
     """
     described = settings.as_json(config)
     hosts.led(lambda: workdir.check(folder, described))
-    fresh = not ((folder / "summary.json").exists() or saved_in(folder / "checkpoints"))
+    begun = (folder / "summary.json").exists() or steps_in(folder / "checkpoints")
     # The first process may have pictures to decode; the others find them decoded.
-    make = partial(build, config, fresh=fresh)
+    make = partial(build, config, fresh=not begun)
     experiment = hosts.led(make) or make()
     with ExitStack() as stack:
         hosts.led(
@@ -95,7 +95,7 @@ def finish(
     learner = Run(experiment, config, folder)
     baselines: dict[str, Records] = {}
     if "random" in config.baselines and config.probe.names:
-        baselines["random"] = random_encoder(learner, folder)
+        baselines["random"] = random_encoder(learner, folder, stop)
     stop.check(f"at stream batch {learner.step}")
     states, time = learner.learn(stop), learner.clock.read()
     for name in config.baselines:
@@ -117,7 +117,7 @@ def finish(
     hosts.led(close)
 
 
-def random_encoder(learner: Run, folder: Path) -> Records:
+def random_encoder(learner: Run, folder: Path, stop: Stop) -> Records:
     """Accuracies of the initial weights, held constant over the stream."""
     path = folder / "baselines" / "random" / "accuracy.csv"
     if hosts.decided(path.exists):
@@ -127,7 +127,9 @@ def random_encoder(learner: Run, folder: Path) -> Records:
 
     def close() -> Records:
         assert learner.judge is not None
-        encoders, after = learner.encoders(states), learner.probed_after()
+        where = "while probing the random encoder"
+        encoders = stop.among(learner.encoders(states), where)
+        after = learner.probed_after()
         records = learner.judge.judge_constant(encoders, after)
         accuracy.write(path, records)
         return records

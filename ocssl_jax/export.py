@@ -20,13 +20,13 @@ def export(
 ) -> None:
     """Write `seed_<s>.safetensors` for each seed in `states` and one `encoder.json`.
 
-    Tensors are named `params.*` and `batch_stats.*` as Flax names them, float32. The
-    JSON holds what `make_backbone` needs and the pixels' mean and std.
+    Tensors are named `params.*` and `batch_stats.*` as Flax names them, float32, those
+    of a supervised method's linear classifier `head.kernel` and `head.bias`. The JSON
+    holds what `make_backbone` needs and the pixels' mean and std.
     """
-    encoder = experiment.learning.method.encoder
-    for seed, state in states.items():
-        variables = encoder(state.params["method"], state.model)
-        encoders.save(encoders.file(folder, seed), variables)
+    learning = experiment.learning
+    found = encoders.of(states, learning.method, learning.head)
+    encoders.keep(folder, found, missing_only=False)
     dataset = experiment.dataset
     _, height, width, channels = dataset.train_image.shape
     about = {

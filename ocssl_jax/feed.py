@@ -10,7 +10,12 @@ from ocssl_jax.data import Dataset, Schedule
 
 
 def feed(
-    dataset: Dataset, schedules: Sequence[Schedule], steps: range, *, length: int
+    dataset: Dataset,
+    schedules: Sequence[Schedule],
+    steps: range,
+    *,
+    length: int,
+    labelled: bool,
 ) -> Stream:
     """Stream batches of `steps`, filled up to `length` with repetitions of the last.
 
@@ -19,10 +24,10 @@ def feed(
       schedules: one a seed.
       steps: at least one.
       length: batches that one call of the learner is compiled for.
+      labelled: whether the method is supervised: no other one may see a label.
 
     Returns:
-      a Stream of NumPy arrays [length seeds ...], without labels: no SSL strategy may
-      see one.
+      a Stream of NumPy arrays [length seeds ...].
     """
     t = np.minimum(np.arange(length), len(steps) - 1) + steps.start
 
@@ -31,6 +36,5 @@ def feed(
 
     index, images = pick("id"), dataset.train_image
     gathered: Any = np.asarray(images[index])
-    return Stream(
-        image=gathered, id=index, mask=pick("mask"), boundary=pick("boundary")
-    )
+    label: Any = dataset.train_label[index] if labelled else None
+    return Stream(gathered, index, pick("mask"), pick("boundary"), label)

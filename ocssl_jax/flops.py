@@ -3,7 +3,7 @@
 Counted are the products in convolutions and matrix products, two operations each, which
 are nearly all of what training a network costs. The body of a `scan` counts as often as
 it runs, of the branches of a `cond` the dearest. (XLA's own count has a loop's body
-once.) Loops of unknown length count once; there are none with products in a step.
+once.) Loops of unknown length count once; in a step none has products of note.
 """
 
 import math

@@ -12,7 +12,13 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from ocssl_jax.errors import Interrupted, StorageError, TrainingError, UsageError
+from ocssl_jax.errors import (
+    Interrupted,
+    StorageError,
+    TrainingError,
+    UsageError,
+    of_disk,
+)
 
 KINDS = (UsageError, StorageError, TrainingError, Interrupted)
 LENGTH = 2000  # bytes of an error's text that travel
@@ -40,6 +46,15 @@ def join(coordinator: str | None, processes: int | None, process: int | None) ->
         ) from error
 
 
+def part() -> None:
+    """Leave the other processes, which wait for each other lest one is cut off amid it.
+
+    One that hangs is waited for, for some minutes.
+    """
+    if jax.process_count() > 1:
+        jax.distributed.shutdown()
+
+
 def leads() -> bool:
     """Whether this process is the one that writes."""
     return jax.process_index() == 0
@@ -54,12 +69,15 @@ def led(act: Callable[[], T]) -> T | None:
     """
     if jax.process_count() == 1:
         return act()
-    value, error = None, None
+    value: T | None = None
+    error: Exception | None = None
     if leads():
         try:
             value = act()
         except KINDS as raised:
             error = raised
+        except OSError as raised:
+            error = of_disk(raised)
     kind = 0 if error is None else 1 + [isinstance(error, k) for k in KINDS].index(True)
     text = np.zeros(LENGTH, np.uint8)
     words = str(error or "").encode()[:LENGTH]

@@ -9,7 +9,15 @@ from ml_collections import ConfigDict
 
 from ocssl_jax.augment import make_augment, normalizer
 from ocssl_jax.backbones import make_backbone
-from ocssl_jax.core import Array, Method, Prepare, Variables
+from ocssl_jax.core import (
+    Array,
+    Head,
+    Learner,
+    Method,
+    Prepare,
+    TrainState,
+    Variables,
+)
 from ocssl_jax.handover import handed_over
 from ocssl_jax.methods import METHODS
 from ocssl_jax.optim import OPTIMIZERS, Optimizer, make_optimizer
@@ -29,6 +37,7 @@ class Learning(NamedTuple):
     strategy: Strategy
     prepare: Prepare
     encode: Callable[[Variables, Array], Array]  # of uint8 images, for probes
+    head: Callable[[TrainState], Head] | None  # on these features; None: unsupervised
     init: Init
     step: Step
     passing: Step  # of batches that are not trained on
@@ -81,8 +90,20 @@ def make_learning(
         features: Any = backbone.apply(variables, prepare(images), train=False)
         return features
 
-    passing = make_passing(method, strategy, prepare=prepare)
-    return Learning(method, strategy, prepare, encode, init, step, passing)
+    def head(state: TrainState) -> Head:
+        learner = Learner(state.params["method"], state.model, method, prepare)
+        return strategy.head(state.strategy, learner)
+
+    return Learning(
+        method=method,
+        strategy=strategy,
+        prepare=prepare,
+        encode=encode,
+        head=head if method.head else None,
+        init=init,
+        step=step,
+        passing=make_passing(method, strategy, prepare=prepare),
+    )
 
 
 def backbone_of(config: ConfigDict, *, image_size: int) -> nn.Module:
@@ -113,7 +134,7 @@ def starting(
 
 
 def make_method(config: ConfigDict, backbone: nn.Module | Pretrained) -> Method:
-    """The config's SSL objective on `backbone`.
+    """The config's objective on `backbone`.
 
     Any strategy's group may have an `ssl_temperature`.
     """
@@ -141,6 +162,8 @@ def make_strategy(config: ConfigDict) -> Strategy:
         group(config.strategy, name),
         config.strategy,
         batch_size=config.stream.batch_size,
+        learning_rate=config.optimizer.learning_rate,
+        tasks=config.stream.tasks,
     )
     return made(STRATEGIES[name], f"strategy.{name}", **settings)
 

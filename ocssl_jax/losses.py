@@ -32,6 +32,18 @@ def masked_mean(values: Array, mask: Array) -> Array:
     return total / jnp.maximum(jnp.sum(mask), 1)
 
 
+def cross_entropy(logits: Array, label: Array, mask: Array) -> Array:
+    """Softmax cross entropy [n] of `logits` [n k] with `label` [n]; masked rows are 0.
+
+    Labels outside 0 .. k - 1 have no logit and must not occur in real rows.
+    """
+    chex.assert_shape([label, mask], logits.shape[:1])
+    logits = visible(logits.astype(jnp.float32), mask)
+    own = jax.nn.one_hot(label, logits.shape[1], dtype=logits.dtype)
+    rows = jax.nn.logsumexp(logits, axis=1) - jnp.sum(own * logits, axis=1)
+    return visible(rows, mask)
+
+
 def nt_xent(z1: Array, z2: Array, mask: Array, *, temperature: float) -> Array:
     """Normalised temperature-scaled cross entropy of SimCLR (Chen et al. 2020, eq. 1).
 

@@ -16,24 +16,36 @@ scopes (`ocssl_jax.scopes`) only what keeps its meaning is reported, see `DEFINE
   added says that the problem became harder, not that anything was forgotten.
 * `downstream`, one over another data set: FA and CA. It is no task of the stream.
 * `iid`, any probe of a shuffled stream: FA and CA. It learns all tasks all the time.
+* `classifier`, no probe but a supervised method's own head, asked about the tasks met
+  so far: `accuracy` besides, and a `forgetting` that leaves the last task out, both as
+  MIR (Aljundi et al. 2019) has them; no CA. `classifier_iid`, that of a shuffled
+  stream, asked about all: accuracy, FA, CA.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from ocssl_jax.accuracy import Record, to_matrix
 
-METRICS = ("FA", "CA", "CA_seen", "forgetting")  # the ones every table shows
+METRICS = ("FA", "CA", "CA_seen", "forgetting")  # what probes are compared by
 ALL = (*METRICS, "forgetting_first", "forward_transfer")
+OWN = ("accuracy", "forgetting")  # what a method's own classifier is compared by
 DEFINED = {  # metrics that mean something, by scope
     "joint": ALL,
     "separate": ALL,
     "upto": ("FA", "CA_seen"),
     "downstream": ("FA", "CA"),
     "iid": ("FA", "CA"),
+    "classifier": (*OWN, "FA", "CA_seen", "forgetting_first"),
+    "classifier_iid": ("accuracy", "FA", "CA"),
 }
+
+
+def usual(values: Mapping[str, Any]) -> tuple[str, ...]:
+    """The metrics that a table of such `values`, by name, shows."""
+    return OWN if "accuracy" in values else METRICS
 
 
 def overall(matrix: Any, sizes: Any) -> np.ndarray:
@@ -86,7 +98,11 @@ def measure(matrix: Any, sizes: Any, *, scope: str = "joint") -> dict[str, float
     * `forgetting_first`  mean_i (A[i,i] - A[i,last]), over tasks probed when learnt;
     * `forward_transfer`  mean_j mean_{i>j} A[i,j], the accuracy on tasks to come.
 
-    Forgetting is over the tasks met by `last`; its last task contributes 0.
+    Forgetting is over the tasks met by `last`; its last task contributes 0. Of a
+    `classifier`
+
+    * `accuracy`    mean_i A[i,last], tasks weighed alike;
+    * `forgetting`  the same mean over the tasks learnt before the last one.
 
     Args:
       matrix: [t e] percent, NaN where not measured.
@@ -107,16 +123,21 @@ def measure(matrix: Any, sizes: Any, *, scope: str = "joint") -> dict[str, float
     first = np.full(len(matrix), np.nan)
     diagonal = np.diagonal(matrix)
     first[: len(diagonal)] = diagonal
+    dropped = best - final
+    if scope == "classifier":
+        dropped = dropped[: probed[-1]]
     values = {
+        "accuracy": float(_nanmean(final)),
         "FA": float(joint[probed[-1]]),
         "CA": float(_nanmean(joint)),
         "CA_seen": float(_nanmean(seen(matrix))),
-        "forgetting": float(_nanmean(best - final)),
+        "forgetting": float(_nanmean(dropped)),
         "forgetting_first": float(_nanmean(first - final)),
         "forward_transfer": float(_nanmean(unseen(matrix))),
     }
     defined = DEFINED[scope]
-    return {name: v if name in defined else np.nan for name, v in values.items()}
+    shown = values if scope.startswith("classifier") else ALL
+    return {name: values[name] if name in defined else np.nan for name in shown}
 
 
 def summarise(

@@ -7,7 +7,8 @@ from ml_collections import ConfigDict
 
 from ocssl_jax.core import Method
 from ocssl_jax.errors import UsageError
-from ocssl_jax.strategies import STRATEGIES
+from ocssl_jax.scopes import CLASSIFIER
+from ocssl_jax.strategies import STRATEGIES, SUPERVISED
 from ocssl_jax.strategies.rals import chosen_units
 from ocssl_jax.wiring import group, made
 
@@ -81,9 +82,31 @@ def needs_whole_parts(config: ConfigDict, method: Method) -> None:
     made(chosen_units, "strategy.rals", sum(pool.values()), own.selected, part)
 
 
+def needs_labels(config: ConfigDict, method: Method) -> None:
+    """Only supervised methods classify, and have rows pass the network by source."""
+    if method.head is not None:
+        return
+    name, fields = config.strategy.name, group(config.strategy, config.strategy.name)
+    asked = [
+        f"config.strategy.{name}.{field}=True"
+        for field in ("past_only", "apart")
+        if fields.get(field)
+    ]
+    if name in SUPERVISED:
+        asked = [f"config.strategy.name={name}"]
+    if CLASSIFIER in config.probe.names:
+        asked += ["config.probe.names=classifier"]
+    if asked:
+        raise UsageError(
+            f"{asked[0]} needs a supervised method (method.name=supervised), got "
+            f"{config.method.name!r}"
+        )
+
+
 CHECKS: tuple[Callable[[ConfigDict, Method], None], ...] = (
     needs_distance,
     needs_two_views,
     needs_room,
     needs_whole_parts,
+    needs_labels,
 )

@@ -10,7 +10,7 @@ the latter, as the reference's does: too high a number to be reported.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -19,49 +19,13 @@ from ml_collections import ConfigDict
 from ocssl_jax.accuracy import Record, hold, task_accuracy, to_records
 from ocssl_jax.build import Experiment
 from ocssl_jax.compiling import jit
-from ocssl_jax.core import Key, Variables
+from ocssl_jax.core import Head, Key, Variables
 from ocssl_jax.errors import TrainingError
 from ocssl_jax.probes import Fit, Predict, subset
-from ocssl_jax.scopes import SCOPES, Variant
+from ocssl_jax.rows import Rows, Split
+from ocssl_jax.scopes import CLASSIFIER, SCOPES, Variant
 
 PROBE_KEY = 0x70726F62  # folded into a seed's key: apart from training's
-
-
-class Rows:
-    """Rows of an array that are read when they are needed.
-
-    The images of a large data set lie in a file mapped to memory, and do not fit in it.
-    """
-
-    def __init__(self, array: np.ndarray, index: np.ndarray):
-        """The rows `index` [m] of `array` [n ...]."""
-        self.array, self.index = array, index
-        self.shape = (len(index), *array.shape[1:])
-
-    def __len__(self) -> int:
-        """How many there are."""
-        return len(self.index)
-
-    def __getitem__(self, rows: Any) -> "Rows":
-        """Some of the rows, by a slice, positions or a mask."""
-        return Rows(self.array, self.index[rows])
-
-    def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
-        """Read them: [m ...]."""
-        del copy  # indexing has copied
-        return np.asarray(self.array[self.index], dtype)
-
-
-class Split(NamedTuple):
-    """Images of one role in probing."""
-
-    image: Rows  # [m h w c] uint8
-    label: np.ndarray  # [m] int32
-    task: np.ndarray  # [m] int32
-
-    def of(self, tasks: Sequence[int]) -> np.ndarray:
-        """Positions of the images of these tasks."""
-        return np.flatnonzero(np.isin(self.task, tasks))
 
 
 class Probing(NamedTuple):
@@ -72,6 +36,11 @@ class Probing(NamedTuple):
     test: Split
     tasks: int
     shares: dict[float, np.ndarray]  # ratio -> positions in `train` with a label
+
+    def upto(self, after: int) -> "Probing":
+        """Without the validation and test images of tasks that came after `after`."""
+        met = range(after + 1)
+        return self._replace(val=self.val.part(met), test=self.test.part(met))
 
     @property
     def sizes(self) -> list[int]:
@@ -97,6 +66,7 @@ class Features(NamedTuple):
     train: np.ndarray  # [m f] float32
     val: np.ndarray
     test: np.ndarray
+    head: Head | None = None  # of a supervised method
 
 
 def probing(experiment: Experiment, config: ConfigDict) -> Probing:
@@ -110,7 +80,11 @@ def probing(experiment: Experiment, config: ConfigDict) -> Probing:
         task = np.repeat(np.arange(len(parts), dtype=np.int32), [len(p) for p in parts])
         return Split(Rows(image, index), np.asarray(label[index]), task)
 
-    train = split(dataset.train_image, dataset.train_label, bench.train)
+    fitted = set(config.probe.names) - {CLASSIFIER}
+    none = (np.zeros(0, np.int32),)  # training images that would not be looked at
+    train = split(
+        dataset.train_image, dataset.train_label, bench.train if fitted else none
+    )
     shares = budgets(train, config.probe)
     kept = shares[max(shares)]  # holds the smaller ones
     return Probing(
@@ -127,6 +101,8 @@ def budgets(train: Split, probe: ConfigDict) -> dict[float, np.ndarray]:
 
     A share is one of each class in each task, so that every scope gets its share.
     """
+    if not len(train.label):
+        return {1: np.zeros(0, np.int64)}
     if probe.labels_per_class:
         rows = subset(probe.seed, train.label, per_class=probe.labels_per_class)
         return {1: rows}
@@ -154,10 +130,13 @@ class Encoder:
         return np.concatenate(features)
 
     def all(self, variables: Variables, images: Probing) -> Features:
-        """Features of everything that probes need; there may be no validation."""
-        train = self(variables, images.train.image)
-        val = self(variables, images.val.image) if len(images.val.label) else train[:0]
-        return Features(train, val, self(variables, images.test.image))
+        """Features of everything that probes need; only test images there must be."""
+        test = self(variables, images.test.image)
+        train, val = (
+            self(variables, split.image) if len(split.label) else test[:0]
+            for split in (images.train, images.val)
+        )
+        return Features(train, val, test, variables.get("head"))
 
 
 def judge(
@@ -183,7 +162,7 @@ def judge(
       TrainingError: if features are not finite. The parameters may be: large ones
         overflow within the network.
     """
-    if not all(np.isfinite(x).all() for x in features):
+    if not all(np.isfinite(x).all() for x in features[:3]):
         raise TrainingError(
             f"the encoder's features are not finite after experience {after}, seed "
             f"{seed}. A smaller optimizer.learning_rate often helps."
@@ -192,16 +171,27 @@ def judge(
     found = Accuracies([], [])
     asked = (images.test, features.test), (images.val, features.val)
     for way in ways:
-        fit, share = probes[way.probe], images.shares[way.ratio]
         accuracy = np.full((len(asked), images.tasks), np.nan)
         for tasks in SCOPES[way.scope](images.tasks, after):
-            if predict := fitted(fit, key, images, features, share, tasks):
+            if way.probe == CLASSIFIER:
+                predict: Predict | None = own(features)
+            else:
+                fit, share = probes[way.probe], images.shares[way.ratio]
+                predict = fitted(fit, key, images, features, share, tasks)
+            if predict:
                 accuracy[:, tasks] = [right(predict, *pair, tasks) for pair in asked]
         for records, row in zip(found, accuracy, strict=True):
             records += to_records(
                 row, seed=seed, probe=way.label, after_experience=after
             )
     return found
+
+
+def own(features: Features) -> Predict:
+    """A supervised method's own classifier, which tells all classes apart."""
+    assert features.head is not None
+    kernel, bias = (np.asarray(features.head[name]) for name in ("kernel", "bias"))
+    return lambda x: np.argmax(np.asarray(x) @ kernel + bias, axis=1)
 
 
 def fitted(

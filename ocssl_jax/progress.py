@@ -27,8 +27,8 @@ class Progress:
         self._said = -math.inf
         self._seeds = len(run.config.seeds)
         self._bar = tqdm(
-            total=run.samples(run.total) * self._seeds,
-            initial=run.samples(run.step) * self._seeds,
+            total=run.course.samples(run.course.total) * self._seeds,
+            initial=run.course.samples(run.step) * self._seeds,
             desc=f"{name:>8}",
             unit=" images",
             disable=not (sys.stderr.isatty() and leads()),
@@ -37,7 +37,9 @@ class Progress:
         )
         self._bar.set_postfix_str("compiling")
         if self._first:
-            self.say(f"{name}: resumed at stream batch {run.step} of {run.total}")
+            self.say(
+                f"{name}: resumed at stream batch {run.step} of {run.course.total}"
+            )
 
     def __enter__(self) -> "Progress":
         """Show the bar."""
@@ -58,13 +60,15 @@ class Progress:
         """Say how far the stream has come."""
         loss = float(np.mean([m["loss"] for m in per_seed if m]))
         self._bar.set_postfix_str(f"loss {loss:.3f}", refresh=False)
-        self._bar.update(run.samples(run.step) * self._seeds - self._bar.n)
+        self._bar.update(run.course.samples(run.step) * self._seeds - self._bar.n)
         now = time.monotonic()
-        if self._bar.disable and (run.step in run.ends or now > self._said + QUIET):
-            self._said = now
+        if self._bar.disable and (
+            run.step in run.course.ends or now > self._said + QUIET
+        ):
+            self._said, total = now, str(run.course.total)
             self.say(
-                f"{run.config.strategy.name}: batch {run.step:>{len(str(run.total))}}"
-                f"/{run.total}  loss {loss:.3f}  {rate:.1f} images/s  "
+                f"{run.config.strategy.name}: batch {run.step:>{len(total)}}/{total}  "
+                f"loss {loss:.3f}  {rate:.1f} images/s  "
                 f"{_left(run, self._first, self._began)} left"
             )
 
@@ -92,4 +96,4 @@ class Progress:
 def _left(run: "Run", first: int, began: float) -> str:
     """Estimated time to the end of the stream, h:mm:ss."""
     each = (time.monotonic() - began) / max(run.step - first, 1)
-    return tqdm.format_interval(each * (run.total - run.step))
+    return tqdm.format_interval(each * (run.course.total - run.step))

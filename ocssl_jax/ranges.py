@@ -37,11 +37,13 @@ CHECKS: dict[str, Check] = {
     "stream.val_ratio": SHARE,
     "stream.batch_size": POSITIVE,
     "stream.limit": COUNT,
+    "stream.samples": COUNT,
     "backbone.width": OWN_WIDTH,
     "backbone.depth": OWN_WIDTH,
     "method.projection": WIDTH,
     "method.projector.layers": WIDTH,
     "method.projector.hidden": OWN_WIDTH,
+    "method.supervised.classes": (lambda x: 2 <= x <= 2**20, "in [2, 2^20]"),
     "method.mae.mask_ratio": (lambda x: 0 < x < 1, "in (0, 1)"),
     "method.mae.decoder_layers": POSITIVE,
     "method.mae.decoder_heads": POSITIVE,
@@ -67,6 +69,10 @@ CHECKS: dict[str, Check] = {
     "strategy.scale.positive_ratio": SHARE,
     "strategy.scale.distill_power": COUNT,
     "strategy.lump.alpha": ABOVE_0,
+    "strategy.er_mir.candidates": POSITIVE,
+    "strategy.gem.margin": COUNT,
+    "strategy.icarl.task_size": POSITIVE,
+    "strategy.icarl.distill_weight": COUNT,
     "strategy.rals.selected": COUNT,
     "strategy.rals.part_size": (lambda x: x >= 2, "at least 2"),
     "optimizer.learning_rate": ABOVE_0,
@@ -128,6 +134,7 @@ def validate(config: ConfigDict) -> None:
         )
     one_of("precision", config.precision, ("float32", "bfloat16"))
     one_of("method.projector.norms", config.method.projector.norms, NORMS)
+    one_of("stream.pixels", config.stream.pixels, ("standard", "signed"))
     one_of("augment.per", config.augment.per, ("sample", "batch"))
 
 

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from ocssl_jax.core import Array, Batch, Key, Method, Model, Params
+from ocssl_jax.losses import masked_mean
 
 
 def units(key: Key, sources: Sequence[int], *, part: int, pure: bool) -> Array:
@@ -88,6 +89,28 @@ def unit_losses(
     z1, z2 = (z.reshape(-1, part, z.shape[-1]) for z in out.z)
     rows = jax.vmap(distance)(z1, z2, batch.mask.reshape(-1, part))  # [u part]
     return jnp.max(rows, axis=1)  # the part's loss in each real row, 0 in the others
+
+
+def virtual_step(
+    method: Method, params: Params, model: Model, batch: Batch, key: Key, *, rate: float
+) -> Params:
+    """Where plain gradient descent on a batch would lead, no momentum, no decay.
+
+    Args:
+      method: the objective.
+      params: its parameters, which stay as they are.
+      model: its untrained variables, likewise.
+      batch: n rows.
+      key: of what the objective draws.
+      rate: learning rate.
+    """
+
+    def mean(params: Params) -> Array:
+        out = method.loss(params, model, batch, key)
+        return masked_mean(out.loss, batch.loss_mask)
+
+    slope = jax.grad(mean)(params)
+    return jax.tree.map(lambda p, g: p - rate * g, params, slope)
 
 
 def rise(before: Array, after: Array, real: Array) -> tuple[Array, Array]:

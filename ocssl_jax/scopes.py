@@ -18,6 +18,7 @@ from ocssl_jax.data import Benchmark
 from ocssl_jax.errors import UsageError, one_of
 from ocssl_jax.metrics import summarise
 
+CLASSIFIER = "classifier"  # among probes a supervised method's own head, never fitted
 Groups = list[range]  # tasks that share a classifier
 
 # (number of tasks, experience just learnt) -> the tasks of each classifier
@@ -46,22 +47,29 @@ class Variant(NamedTuple):
     @property
     def defines(self) -> str:
         """The key of `metrics.DEFINED` that says which metrics mean something."""
+        if self.probe == CLASSIFIER:
+            return "classifier_iid" if self.iid else "classifier"
         return "downstream" if self.downstream else "iid" if self.iid else self.scope
 
 
 def variants(probe: ConfigDict, *, iid: bool) -> list[Variant]:
     """Every way that `config.probe` asks for, scope by scope, then share by share.
 
+    A supervised method's own classifier comes first, once: it knows of no scope.
+
     Args:
       probe: the config's group.
       iid: whether the stream is a shuffled one.
     """
-    return [
+    fitted = [
         Variant(name, scope, ratio, bool(probe.dataset), iid)
         for scope in probe.scopes
         for ratio in probe.ratios
         for name in probe.names
+        if name != CLASSIFIER
     ]
+    own = Variant(CLASSIFIER, "joint", 1.0, False, iid)  # it is not fitted to a scope
+    return [own, *fitted] if CLASSIFIER in probe.names else fitted
 
 
 def leading(ways: Sequence[Variant]) -> Variant:
@@ -87,6 +95,11 @@ def check(config: ConfigDict, bench: Benchmark) -> None:
         raise UsageError(
             "config.probe.scopes must be joint with probe.dataset, whose images belong "
             f"to no task of the stream, got {tuple(probe.scopes)!r}"
+        )
+    if probe.dataset and CLASSIFIER in probe.names:
+        raise UsageError(
+            "config.probe.names must not hold classifier with probe.dataset: its "
+            "classes are the stream's"
         )
     if bench.kind == "iid" and "upto" in probe.scopes:
         raise UsageError(

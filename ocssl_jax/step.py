@@ -3,7 +3,7 @@
 strategy.begin
 passes times:   batch   <- strategy.draw, augmented afresh
 loss    <- method.loss + strategy.loss
-params  <- optimizer
+params  <- optimizer, along strategy.gradient
 model   <- method.update;  strategy.update
 strategy.end
 """
@@ -55,7 +55,7 @@ def make_step(
     """The pure functions `init` and `train_step` of one learner.
 
     Args:
-      method: the SSL objective.
+      method: the objective.
       strategy: what continual learning adds.
       optimizer: updates the parameters of both.
       augment: raw rows to augmented views.
@@ -68,6 +68,7 @@ def make_step(
       over the passes, and arrays [p] of what each pass's draw told. Both may be jitted,
       vmapped over a leading axis of seeds, and donated.
     """
+    objective_name = "ssl" if method.head is None else "supervised"
 
     def learner_of(params: Any, model: Any) -> Learner:
         return Learner(params["method"], model, method, prepare)
@@ -96,7 +97,7 @@ def make_step(
             added = strategy.loss(
                 params["strategy"], kept, learner_of(params, model), batch, out
             )
-            terms = {"ssl": masked_mean(out.loss, batch.loss_mask)}
+            terms = {objective_name: masked_mean(out.loss, batch.loss_mask)}
             terms |= {name: weighted(term) for name, term in added.items()}
             total = jnp.sum(jnp.stack([*terms.values()]))
             return total, (out._replace(terms=added), terms)
@@ -104,6 +105,8 @@ def make_step(
         (loss, (out, terms)), grads = jax.value_and_grad(objective, has_aux=True)(
             params
         )
+        k_slope = jax.random.fold_in(k_draw, 1)  # apart from what the draw splits
+        grads = strategy.gradient(k_slope, kept, learner, batch, grads)
         rate = optimizer.learning_rate(opt_state, i)
         params, opt_state = optimizer.update(grads, opt_state, params, i)
         model = method.update(params["method"], out.model)

@@ -1,28 +1,31 @@
 """Ending when asked to, where everything is saved."""
 
 import signal
-import sys
+from collections.abc import Iterable, Iterator
 from types import FrameType
+from typing import TypeVar
 
+from ocssl_jax import signals
 from ocssl_jax.errors import Interrupted
 from ocssl_jax.hosts import any_of
 
+T = TypeVar("T")
+
 
 class Stop:
-    """Remembers SIGTERM and SIGINT, so that the run can save before it goes."""
+    """Remembers SIGTERM, SIGINT and SIGHUP, so that the run can save before it goes."""
 
     asked = False
 
     def __enter__(self) -> "Stop":
         """Listen, instead of dying at once."""
-        kinds = (signal.SIGTERM, signal.SIGINT)
-        self._before = {kind: signal.signal(kind, self._ask) for kind in kinds}
+        self._before = {k: signal.signal(k, self._ask) for k in signals.kinds()}
         return self
 
     def _ask(self, kind: int, frame: FrameType | None) -> None:
         del kind, frame
         if not self.asked:
-            print("stopping as soon as everything is saved", file=sys.stderr)
+            signals.say("stopping as soon as everything is saved")
         self.asked = True
 
     def seen(self) -> bool:
@@ -39,7 +42,21 @@ class Stop:
         if self.seen():
             raise Interrupted(f"stopped {where}")
 
+    def among(self, items: Iterable[T], where: str) -> Iterator[T]:
+        """The items, each of which takes long and is lost if the run ends amid it.
+
+        Asked by one process alone, which hears what it was asked itself.
+
+        Raises:
+          Interrupted: before the next item, if it was.
+        """
+        for item in items:
+            if self.asked:
+                raise Interrupted(f"stopped {where}")
+            yield item
+
     def __exit__(self, *_: object) -> None:
-        """Listen no more."""
+        """Listen no more; a program that leaves since it was asked to need not."""
         for kind, handler in self._before.items():
-            signal.signal(kind, handler)
+            done = self.asked and handler is signals.interrupted
+            signal.signal(kind, signal.SIG_IGN if done else handler)

@@ -19,7 +19,7 @@ def check_domains(config: ConfigDict) -> None:
     """
     s = config.stream
     spec = DATASETS[s.dataset]
-    if s.kind == "domain" and not spec.domains:
+    if "domain" in (s.kind, s.kind == "iid" and s.iid_of) and not spec.domains:
         known = ", ".join(name for name, row in DATASETS.items() if row.domains)
         raise UsageError(
             f"config.stream.kind domain needs a stream.dataset that has domains, one "
@@ -88,6 +88,26 @@ def check_experiences(config: ConfigDict, dataset: Dataset, bench: Benchmark) ->
         raise UsageError(
             f"config.stream.classes: of the {config.stream.classes} classes in use "
             f"there are no training images in the domains {_some(empty)}"
+        )
+
+
+def check_classes(config: ConfigDict, dataset: Dataset, bench: Benchmark) -> None:
+    """Refuse labels that a classifier has no output for.
+
+    Raises:
+      UsageError: saying which there are.
+    """
+    wanted, name = config.method.supervised.classes, config.stream.dataset
+    if dataset.train_label.min() < 0:
+        raise UsageError(
+            f"config.method.name 'supervised' needs labels, and images of {name!r} "
+            f"have none"
+        )
+    most = 1 + max(max(classes) for classes in bench.classes)
+    if most > wanted:
+        raise UsageError(
+            f"config.method.supervised.classes must be at least {most} for {name!r}, "
+            f"got {wanted}"
         )
 
 

@@ -21,8 +21,8 @@ def summarised(
     assert learner.judge is not None
     config, judge, images = learner.config, learner.judge, learner.judge.images
     stopped, going = learner.standing.stopped, learner.standing.going
-    learnt = learner.samples(learner.step) * len(going)
-    learnt += sum(learner.samples(fault.step) for fault in stopped.values())
+    learnt = learner.course.samples(learner.step) * len(going)
+    learnt += sum(learner.course.samples(fault.step) for fault in stopped.values())
     records = accuracy.of_seeds(judge.records, going)
     seconds = max(time["train_s"], 1e-9)
     summary: dict[str, Any] = {
@@ -42,8 +42,8 @@ def summarised(
             "train_images_per_s": learner.trained / seconds,
         },
         "steps": learner.step,
-        "updates": (learner.step - learner.passed) * config.passes,
-        "samples_seen": learner.samples(learner.step),
+        "updates": (learner.step - learner.course.passed) * config.passes,
+        "samples_seen": learner.course.samples(learner.step),
         "skipped_files": len(learner.experiment.dataset.skipped),
     }
     if images is not None and records:

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 from ml_collections import ConfigDict
 
 from ocssl_jax import encoders, hosts, seeds
@@ -25,15 +24,17 @@ from ocssl_jax.build import Experiment
 from ocssl_jax.checkpoint import Checkpoints
 from ocssl_jax.clock import Clock
 from ocssl_jax.core import Stream, TrainState, Variables
+from ocssl_jax.course import Course
 from ocssl_jax.debug import Debug
-from ocssl_jax.errors import StorageError
+from ocssl_jax.errors import Interrupted, StorageError
 from ocssl_jax.faults import Fault, Standing
 from ocssl_jax.feed import feed
 from ocssl_jax.judging import Judge
 from ocssl_jax.mesh import make_mesh
 from ocssl_jax.progress import Progress
 from ocssl_jax.stop import Stop
-from ocssl_jax.writers import History, record
+from ocssl_jax.workdir import Place
+from ocssl_jax.writers import History
 
 CHUNK = 50  # stream batches between host syncs on an accelerator
 
@@ -56,14 +57,8 @@ class Run:
         self.clock, self.standing = Clock(), Standing(config.seeds)
         self._fed: dict[int, Stream] = {}  # read ahead, by first step
         self.step, self.trained = 0, 0  # stream batches; augmented images, all seeds
-        which = experiment.schedules[0].experience
-        last = np.flatnonzero(np.diff(which, append=-1))
-        self.ends = {int(i) + 1: int(which[i]) for i in last}  # step -> experience
-        self.total = len(which)
-        self.passed = int(np.count_nonzero(which < config.stream.known))
+        self.course = Course(experiment.schedules[0], config, chunk=self.chunk)
         self.tasks = len(experiment.judged[1].val)  # that are probed
-        rows = experiment.schedules[0].mask.sum(axis=1)  # the same for every seed
-        self.met = np.concatenate([[0], np.cumsum(rows)])  # stream images by step
         self.states = self.initial()
         self.checkpoints = Checkpoints(
             folder / "checkpoints", keep=config.checkpoint.keep
@@ -96,17 +91,21 @@ class Run:
             print(f"{self.folder} holds no checkpoint: starting over")
         assert self.judge is not None
         self.judge.resume(
-            [e for end, e in self.ends.items() if end < self.step],
-            [e for end, e in self.ends.items() if end <= self.step],
+            [e for end, e in self.course.ends.items() if end < self.step],
+            [e for end, e in self.course.ends.items() if end <= self.step],
         )
         board = self.config.log.tensorboard
-        self.history = History(self.folder, step=self.step, tensorboard=board)
+        self.history = History(
+            self.folder, self.course, step=self.step, tensorboard=board
+        )
+        self.place = Place(self.folder)
 
     def feed(self, first: int, stop: int) -> Stream:
         """The stream batches from `first` up to `stop`, of every seed."""
         e = self.experiment
         steps = range(first, stop)
-        return feed(e.dataset, e.schedules, steps, length=self.chunk)
+        labelled = e.learning.method.head is not None
+        return feed(e.dataset, e.schedules, steps, length=self.chunk, labelled=labelled)
 
     def learn(self, stop: Stop) -> dict[int, TrainState]:
         """Go through the stream; the final state of each seed that got to its end.
@@ -118,19 +117,22 @@ class Run:
         name = self.config.strategy.name
         with Progress(self, name) as progress:
             try:
-                self._end_experience(progress, resumed=True)
-                while self.step < self.total:
-                    if self.step < self.passed:
+                self._end_experience(progress, stop, resumed=True)
+                while self.step < self.course.total:
+                    if self.step < self.course.passed:
                         self._pass_by()
                     else:
                         self._chunk(progress)
-                    where = f"after stream batch {self.step} of {self.total}"
-                    if stop.seen() or self._save_due():
+                    where = f"after stream batch {self.step} of {self.course.total}"
+                    if stop.seen() or self.course.saved(self.step):
                         self._save()
                         stop.check(where)  # here only: elsewhere this chunk were lost
-                    self._end_experience(progress)
-                    if self.step in self.ends:
+                    self._end_experience(progress, stop)
+                    if self.step in self.course.ends:
                         stop.check(where)
+            except Interrupted:
+                self.checkpoints.close()  # it must not say 'saved' of what is not
+                raise
             except BaseException:
                 with suppress(StorageError):  # the error under way says more
                     self.checkpoints.close()
@@ -146,30 +148,30 @@ class Run:
         pairs = zip(self.config.seeds, self.seeds.split(self.states), strict=True)
         return {seed: state for seed, state in pairs if self.standing.goes(seed)}
 
-    def _logged(self, step: int) -> bool:
-        return step % self.config.log.every == 0 or step == self.total
-
-    def _save_due(self) -> bool:
-        return self.step % self.config.checkpoint.every == 0 or self.step in self.ends
-
     def _save(self) -> None:
+        hosts.led(self._settle)
         states = self.seeds.split(self.states)
         progress = {
             "time": self.clock.read(),
             "trained": self.trained,
             "stopped": self.standing.as_json(),
         }
-        self.checkpoints.save(self.step, states, progress)
+        try:
+            self.checkpoints.save(self.step, states, progress)
+        except StorageError:
+            if hosts.leads():
+                self.place.check()  # says more, if the folder has gone meanwhile
+            raise
 
-    def _next_stop(self, step: int) -> int:
-        """The step at which the host looks at results again after `step`."""
-        every = self.config.checkpoint.every
-        end = min(end for end in self.ends if end > step)
-        return min(step + self.chunk, (step // every + 1) * every, end)
+    def _settle(self) -> None:
+        """Have on disk what has to be there before the checkpoint that relies on it."""
+        assert self.history
+        self.place.check()
+        self.history.sync()
 
     def _pass_by(self) -> None:
         """Let memories and teachers see what was learnt before, up to the next stop."""
-        first, stop = self.step, self._next_stop(self.step)
+        first, stop = self.step, self.course.next_stop(self.step)
         with self.clock.part("train_s"):
             arrived = self.feed(first, stop)
             going = self.standing.mask
@@ -181,7 +183,7 @@ class Run:
     def _chunk(self, progress: Progress) -> None:
         """Learn up to the next stop; the host waits once, for the metrics."""
         began, first = time.monotonic(), self.step
-        stop = self._next_stop(first)
+        stop = self.course.next_stop(first)
         with self.clock.part("train_s"):
             arrived = self._fed.pop(first, None) or self.feed(first, stop)
             if self.debug:
@@ -189,8 +191,8 @@ class Run:
             self.states, seen = self.seeds.learn(
                 self.states, arrived, stop - first, self.standing.mask
             )
-            if stop < self.total:  # read ahead while the device is busy
-                self._fed[stop] = self.feed(stop, self._next_stop(stop))
+            if stop < self.course.total:  # read ahead while the device is busy
+                self._fed[stop] = self.feed(stop, self.course.next_stop(stop))
             seen = self.seeds.metrics(seen, stop - first)
         self.step = stop
         seconds = time.monotonic() - began
@@ -202,12 +204,14 @@ class Run:
         rows = sum(int(m["rows"]) for per_seed in seen for m in per_seed if m)
         views = self.experiment.learning.method.views
         self.trained += rows * views * self.config.passes
-        images = self.samples(stop) - self.samples(first)
+        images = self.course.samples(stop) - self.course.samples(first)
         rate = images * len(self.standing.going) / max(seconds, 1e-9)
-        for step, metrics in enumerate(seen, first + 1):
-            if self.history and self._logged(step):
-                line = record(step, self.samples(step), self.experience(step), metrics)
-                self.history.append(line, images_per_s=rate)
+
+        def log() -> None:
+            assert self.history is not None
+            self.history.append(first, seen, rate=rate)
+
+        hosts.led(log)
         progress.moved(self, seen[-1], rate)
 
     def _stop_seeds(self, found: Mapping[int, Fault], progress: Progress) -> None:
@@ -215,20 +219,14 @@ class Run:
         for line in self.standing.stop(found, latest=self.checkpoints.latest()):
             progress.say(f"{self.config.strategy.name}: {line}")
 
-    def samples(self, step: int) -> int:
-        """Stream images that one seed has met by `step`."""
-        return int(self.met[step])
-
-    def experience(self, step: int) -> int:
-        """The experience that stream batch `step`, from 1, is of."""
-        return int(self.experiment.schedules[0].experience[step - 1])
-
-    def _end_experience(self, progress: Progress, *, resumed: bool = False) -> None:
+    def _end_experience(
+        self, progress: Progress, stop: Stop, *, resumed: bool = False
+    ) -> None:
         """Keep and probe the encoders, if an experience ends here.
 
         What was done before a kill is not done again.
         """
-        experience = self.ends.get(self.step)
+        experience = self.course.ends.get(self.step)
         if experience is None:
             return
         states = self._going()
@@ -240,7 +238,8 @@ class Run:
                 encoders.keep(folder, self.encoders(states), missing_only=resumed)
             if self.judge.lacks(experience):
                 progress.probing(self)
-                self.judge.judge(self.encoders(states), experience)
+                where = f"while probing after stream batch {self.step}"
+                self.judge.judge(stop.among(self.encoders(states), where), experience)
                 progress.probed(self, experience)
 
         def unjudged(seed: int) -> bool:
@@ -257,9 +256,10 @@ class Run:
         self, states: Mapping[int, TrainState]
     ) -> Iterator[tuple[int, Variables]]:
         """Each seed and its encoder, the one that is probed."""
-        return encoders.of(states, self.experiment.learning.method)
+        made = self.experiment.learning
+        return encoders.of(states, made.method, made.head)
 
     def probed_after(self) -> list[int]:
         """Experiences after which this run probes."""
         assert self.judge is not None
-        return [e for e in self.ends.values() if self.judge.wants(e)]
+        return [e for e in self.course.ends.values() if self.judge.wants(e)]

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from ocssl_jax import dotted, settings
-from ocssl_jax.errors import UsageError
+from ocssl_jax.errors import StorageError, UsageError
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 # What tells data apart -> the field of the folder in which they lie.
@@ -35,31 +35,75 @@ def write_bytes(path: Path, content: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(draft, path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)  # or a power cut could bring the old file back
+    finally:
+        os.close(folder)
 
 
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
     """Hold the workdir for this process; the lock dies with the process.
 
+    The folder itself is locked and a file in it: whoever deletes that file frees
+    nothing, and network file systems may lock files only.
+
     Raises:
       UsageError: if another process holds it.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / ".lock").open("a+")
-    except OSError as error:
-        raise UsageError(
-            f"--workdir {folder} cannot be written to ({error.strerror})"
-        ) from error
-    with lock as file:
+    with ExitStack() as stack:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+            stack.callback(os.close, lock)
+            itself = os.open(folder, os.O_RDONLY)
+            stack.callback(os.close, itself)
+        except OSError as error:
             raise UsageError(
-                f"{folder} is in use by another run; wait for it or choose another "
-                f"--workdir"
+                f"--workdir {folder} cannot be written to ({error.strerror})"
             ) from error
+        for held in (itself, lock):
+            try:
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise UsageError(
+                    f"{folder} is in use by another run; wait for it or choose another "
+                    f"--workdir"
+                ) from error
+            except OSError:
+                if held == lock:
+                    raise
         yield
+
+
+class Place:
+    """A workdir as a run found it, which may be deleted or moved while it goes on."""
+
+    def __init__(self, folder: Path):
+        """Remember which folder `folder` is."""
+        self._folder, self._known = folder, identity(folder)
+
+    def check(self) -> None:
+        """Write nothing into a folder that another run may have made in its place.
+
+        Raises:
+          StorageError: if it is not the same folder any more.
+        """
+        if identity(self._folder) != self._known:
+            raise StorageError(
+                f"{self._folder} was moved or deleted while this run went on; bring it "
+                f"back to go on from what it holds, or start over in another --workdir"
+            )
+
+
+def identity(folder: Path) -> tuple[int, int] | None:
+    """What tells a folder from others, whatever its name; None if there is none."""
+    try:
+        about = folder.stat()
+    except FileNotFoundError:
+        return None
+    return about.st_dev, about.st_ino
 
 
 def check(folder: Path, config: Mapping[str, Any]) -> None:
@@ -157,13 +201,14 @@ def read_json(path: Path, *, needs: str) -> dict[str, Any]:
 
     Raises:
       UsageError: if the file is damaged.
+      OSError: if it may not be read, which says nothing of what it holds.
     """
     remedy = "delete it and repeat the command that made it"
     if path.name == "config.json":  # the rest of its folder is worth nothing without
         remedy = f"bring the file back, or delete all of {path.parent} to start over"
     try:
         content = json.loads(path.read_text())
-    except (ValueError, OSError) as error:
+    except (ValueError, RecursionError, FileNotFoundError, IsADirectoryError) as error:
         raise UsageError(f"{path} is damaged; {remedy}") from error
     if not isinstance(content, dict) or needs not in content:
         raise UsageError(f"{path} is damaged; {remedy}")

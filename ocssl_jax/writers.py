@@ -6,14 +6,18 @@ config the others are equal byte for byte.
 
 import json
 import math
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ocssl_jax.course import Course
 from ocssl_jax.errors import UsageError
 from ocssl_jax.workdir import write
+
+Metrics = Mapping[str, Any]  # of a stream batch and a seed
 
 
 def read(path: Path) -> list[dict[str, Any]]:
@@ -30,10 +34,13 @@ def read(path: Path) -> list[dict[str, Any]]:
         try:
             record = json.loads(line)
             records.append(record | {"step": int(record["step"])})
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
             if i == len(lines) - 1 and not line.endswith("\n"):
                 break
-            raise UsageError(f"{path}, line {i + 1}: damaged, no record") from error
+            raise UsageError(
+                f"{path}, line {i + 1}: damaged, no record; delete that line to go on "
+                f"without it"
+            ) from error
     return records
 
 
@@ -41,7 +48,7 @@ def record(
     step: int,
     samples: int,
     experience: int,
-    per_seed: Sequence[Mapping[str, Any] | None],
+    per_seed: Sequence[Metrics | None],
 ) -> dict[str, Any]:
     """A line of `metrics.jsonl`: means over seeds, then every seed's value.
 
@@ -77,6 +84,7 @@ class Lines:
     def __init__(self, path: Path, *, step: int):
         """Open the file of a run that stands at `step`, dropping what came after it."""
         lines = [_line(r) for r in read(path) if r["step"] <= step]
+        self.kept = len(lines)  # of those before `step`
         write(path, "".join(lines))
         self._file = path.open("a")
 
@@ -84,6 +92,10 @@ class Lines:
         """Write one record; numbers that are not finite become null."""
         self._file.write(_line(record))
         self._file.flush()
+
+    def sync(self) -> None:
+        """Have it all on disk, where a power cut spares it."""
+        os.fsync(self._file.fileno())
 
     def close(self) -> None:
         """Finish writing."""
@@ -93,22 +105,49 @@ class Lines:
 class History:
     """The log of a run that goes on."""
 
-    def __init__(self, folder: Path, *, step: int, tensorboard: bool):
+    def __init__(self, folder: Path, course: Course, *, step: int, tensorboard: bool):
         """Open the log of a run that stands at `step`, dropping what came after it."""
+        self._course = course
         self._metrics = Lines(folder / "metrics.jsonl", step=step)
         self._timing = Lines(folder / "timing.jsonl", step=step)
         self._board = _board(folder, step) if tensorboard else None
+        if missing := course.lines(step) - self._metrics.kept:
+            print(
+                f"{folder / 'metrics.jsonl'} lacks {missing} of its "
+                f"{course.lines(step)} lines up to stream batch {step}, which are not "
+                f"learnt again"
+            )
 
-    def append(self, record: Mapping[str, Any], *, images_per_s: float) -> None:
-        """Write what `record` made of a stream batch, and how fast it was learnt."""
-        step = record["step"]
-        timing = {"step": step, "images_per_s": round(images_per_s, 2)}
-        self._metrics.append(record)
+    def append(
+        self, first: int, seen: Sequence[Sequence[Metrics | None]], *, rate: float
+    ) -> None:
+        """Write what a chunk's stream batches told, and how fast they were learnt.
+
+        Args:
+          first: stream batches learnt before.
+          seen: metrics, [batch][seed].
+          rate: stream images a second, all seeds.
+        """
+        for step, metrics in enumerate(seen, first + 1):
+            if self._course.logged(step):
+                samples = self._course.samples(step)
+                experience = self._course.experience(step)
+                self._append(record(step, samples, experience, metrics), rate)
+
+    def _append(self, line: dict[str, Any], rate: float) -> None:
+        step = line["step"]
+        timing = {"step": step, "images_per_s": round(rate, 2)}
+        self._metrics.append(line)
         self._timing.append(timing)
         if self._board:
-            for name, value in {**record, **timing}.items():
+            for name, value in {**line, **timing}.items():
                 if isinstance(value, int | float) and name != "step":
                     self._board.add_scalar(name, value, step)
+
+    def sync(self) -> None:
+        """Have it all on disk, where a power cut spares it."""
+        self._metrics.sync()
+        self._timing.sync()
 
     def close(self) -> None:
         """Finish writing."""

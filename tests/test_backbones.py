@@ -100,6 +100,7 @@ FEATURES = {
     "resnet34": 512,
     "resnet50": 2048,
     "slim_resnet18": 160,
+    "reduced_resnet18": 160,
     "wide_resnet18": 1024,
     "resnet9": 512,
     "slim_resnet9": 160,
@@ -114,7 +115,15 @@ FEATURES = {
 def test_feature_dimension_and_dtype(name):
     for side in (32, 64):
         _, y = shapes(name, side)
-        assert (y.shape, y.dtype) == ((2, FEATURES[name]), jnp.float32)
+        # The one network whose features are of more than one place in larger images.
+        places = (side // 32) ** 2 if name == "reduced_resnet18" else 1
+        assert (y.shape, y.dtype) == ((2, places * FEATURES[name]), jnp.float32)
+
+
+def test_the_reduced_resnet_needs_a_window_of_places():
+    shapes("reduced_resnet18", 25)
+    with pytest.raises(ValueError, match="images of at least 25 pixels, got 24"):
+        build("reduced_resnet18", 24)
 
 
 @pytest.mark.parametrize(("side", "channels"), [(8, 1), (28, 1), (32, 3)])

@@ -8,8 +8,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tiny import SSL
 
-from configs import default, released, speed_cifar100, speed_small, split_cifar100
+from configs import (
+    default,
+    mir_cifar10,
+    mir_miniimagenet,
+    mir_mnist_permuted,
+    mir_mnist_split,
+    released,
+    speed_cifar100,
+    speed_small,
+    split_cifar100,
+)
 from ocssl_jax import build, data, dotted, learning, ranges, settings, workdir
 from ocssl_jax.core import Stream
 from ocssl_jax.data import DATASETS
@@ -22,9 +33,13 @@ SHAPES = {
     "digits": (8, 8, 1),
     "cifar100": (32, 32, 3),
     "imagenet100": (224, 224, 3),
+    "mnist": (28, 28, 1),
+    "cifar10": (32, 32, 3),
+    "miniimagenet": (84, 84, 3),
 }
+CLASSES = {"digits": 10, "mnist": 10, "cifar10": 10}  # all others: 100
 KINDS = ("", "-irregular")
-TABLE = [f"{s}-{t}{k}" for s in STRATEGIES for t in split_cifar100.TASKS for k in KINDS]
+TABLE = [f"{s}-{t}{k}" for s in SSL for t in split_cifar100.TASKS for k in KINDS]
 SPEED = (
     *(f"{m}-{w}-20" for m in speed_cifar100.PEAKS for w in speed_cifar100.SELECTIONS),
     *(f"{m}-pretrain" for m in speed_cifar100.METHODS),
@@ -33,11 +48,15 @@ SPEED = (
 VARIANTS = {
     "climb_cifar100": split_cifar100.TASKS,
     "released": tuple(released.VARIANTS),
-    "small_cifar100": tuple(STRATEGIES),
+    "small_cifar100": SSL,
     "split_cifar100": TABLE,
     "split_imagenet100": TABLE,
     "speed_cifar100": SPEED,
     "speed_imagenet100": SPEED,
+    "mir_mnist_split": tuple(mir_mnist_split.PUBLISHED),
+    "mir_mnist_permuted": tuple(mir_mnist_permuted.PUBLISHED),
+    "mir_cifar10": tuple(mir_cifar10.PUBLISHED),
+    "mir_miniimagenet": tuple(mir_miniimagenet.PUBLISHED),
     "speed_small": tuple(
         f"{which}-{schedule}-10"
         for which in speed_cifar100.SELECTIONS
@@ -53,16 +72,20 @@ LEARNERS = [
     for name, variant in EVERY
     if name in ("default", "quickstart", "small_cifar100")
     or (name, variant) in {("released", v) for v in ("cla_b", "iid", "multiple_runs")}
-    or (name, variant) in {("split_cifar100", f"{s}-20") for s in STRATEGIES}
+    or (name, variant) in {("split_cifar100", f"{s}-20") for s in SSL}
     or (name, variant) in {("split_imagenet100", f"{s}-20") for s in ("climb", "scale")}
     or (name, variant)
     in {
         ("speed_cifar100", "barlow_twins-rals-20"),
         ("speed_cifar100", "byol-cassle-50"),
         ("speed_small", "rals-cycle-10"),
+        *(("mir_cifar10", f"{s}-50") for s in ("er", "er_mir", "gem", "icarl")),
+        *(("mir_mnist_permuted", s) for s in ("finetune", "er", "er_mir")),
+        *(("mir_miniimagenet", s) for s in ("iid_offline", "er_mir")),
     }
 ]
 CASES = [(name, variant, "paper") for name, variant in LEARNERS]
+CASES += [("mir_mnist_split", "er_mir", "reference")]
 CASES += [
     ("small_cifar100", strategy, "reference")
     for strategy in default.get_config().reference.strategy
@@ -79,7 +102,8 @@ def test_every_variant_resolves_to_known_names_and_possible_tasks(name, variant)
     config = settings.resolve(load(name, variant), {})
     build.check_names(config)
     s = config.stream
-    labels = np.repeat(np.arange(10 if s.dataset == "digits" else 100), 10)
+    labels = np.repeat(np.arange(CLASSES.get(s.dataset, 100)), 10)
+    domain = np.arange(len(labels)) % s.tasks  # for 'permuted' alone
     bench = data.benchmark(
         labels,
         labels,
@@ -88,6 +112,10 @@ def test_every_variant_resolves_to_known_names_and_possible_tasks(name, variant)
         classes=s.classes,
         seed=s.seed,
         val_ratio=s.val_ratio,
+        order=tuple(s.order),
+        iid_of=s.iid_of,
+        train_domain=domain,
+        test_domain=domain,
     )
     assert len(bench.train) == s.tasks
     if name.startswith("split"):
@@ -146,6 +174,7 @@ def test_config_builds_and_its_step_has_shapes(name, variant, fidelity):
         struct((b,), jnp.int32),
         struct((b,), bool),
         struct((), bool),
+        struct((b,), jnp.int32) if learner.head else None,
     )
     state = jax.eval_shape(learner.init, jax.random.key(0), arrival)
     after, metrics = jax.eval_shape(learner.step, state, arrival)

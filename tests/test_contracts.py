@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny import bits, equal, stream, tiny_learning
+from tiny import bits, equal, method_of, stream, tiny_learning
 
 from configs import default
 from ocssl_jax.methods import METHODS
@@ -20,7 +20,7 @@ BATCHES = 14  # enough for every memory of `tiny` to fill, evict and consolidate
 
 # (strategy, method, fidelity): every strategy, every method, every quirk.
 ROWS = [
-    *((s, "simclr", "paper") for s in STRATEGIES),
+    *((s, method_of(s), "paper") for s in STRATEGIES),
     *((s, "simclr", "reference") for s in default.get_config().reference.strategy),
     *(("er", m, "paper") for m in METHODS if m != "simclr"),
     ("rals", "barlow_twins", "paper"),  # which it judges part by part
@@ -58,7 +58,8 @@ class Trained:
         )
         self.init = jax.jit(self.learning.init)
         self.step = jax.jit(self.learning.step, donate_argnums=0)
-        self.batches = list(stream(BATCHES))
+        labelled = self.learning.method.head is not None
+        self.batches = list(stream(BATCHES, labelled=labelled))
         self.initial = jax.device_get(self.start())
         state, self.metrics = self.run(self.start(), self.batches)
         self.final = jax.device_get(state)

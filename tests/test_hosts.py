@@ -37,12 +37,12 @@ def here(place, workdir):
     experiment.run(settings.resolve(config, FIELDS), workdir, FIELDS)
 
 
-def start(place, workdir, *more, devices=1):
+def start(place, workdir, *more, devices=1, program=ROOT / "launch.py"):
     """Launch one process of the run in `workdir`."""
     return subprocess.Popen(
         [
             sys.executable,
-            str(ROOT / "launch.py"),
+            str(program),
             f"--config={ROOT / 'tests' / 'kill_config.py'}",
             f"--config.stream.data_dir={place / 'data'}",
             *(f"--config.{name}={value}" for name, value in FIELDS.items()),
@@ -51,8 +51,9 @@ def start(place, workdir, *more, devices=1):
         ],
         env={
             **os.environ,
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "tests"))),
             "XLA_FLAGS": xla_flags(devices),
+            "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # as in this process
         },
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -60,15 +61,18 @@ def start(place, workdir, *more, devices=1):
     )
 
 
-def ended(*processes):
-    """Outputs of processes that must end well, or be killed."""
+def ended(*processes, code=0):
+    """Outputs of processes that must end with that exit code, or be killed.
+
+    What they said well, or what they say of their failure.
+    """
     try:
         outs = [p.communicate(timeout=LIMIT) for p in processes]
     finally:
         for p in processes:
             p.kill()
-    assert [p.returncode for p in processes] == [0] * len(processes), outs
-    return [out for out, _ in outs]
+    assert [p.returncode for p in processes] == [code] * len(processes), outs
+    return [err if code else out for out, err in outs]
 
 
 def free_port():
@@ -77,10 +81,10 @@ def free_port():
         return s.getsockname()[1]
 
 
-def two(place, workdir, **kw):
+def two(place, workdir, *more, **kw):
     where = f"--coordinator=localhost:{free_port()}"
     return [
-        start(place, workdir, where, "--processes=2", f"--process={i}", **kw)
+        start(place, workdir, where, "--processes=2", f"--process={i}", *more, **kw)
         for i in range(2)
     ]
 
@@ -137,3 +141,50 @@ def test_one_process_goes_on_where_two_stopped(runs, resumed):
     )
     # A rounding may move an image over a boundary, of some 70 that a task is tested on.
     np.testing.assert_allclose(rows, others, atol=3)
+
+
+BROKEN = {"program": ROOT / "tests" / "reliability" / "breaking.py"}
+PLAIN = "--config.strategy.name=none"  # compiles in half the time
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(2 * LIMIT)
+def test_a_broken_seed_stops_in_both_and_the_other_goes_on(tmp_path):
+    """Each process learns one of the seeds; what stops one is known to both."""
+    said, silent = ended(*two(tmp_path, tmp_path / "run", **BROKEN))
+    assert said.count("seed 1: this seed stops, the others go on") == 1
+    assert "this seed stops" not in silent
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["seeds"] == [0] and summary["stopped"]["1"]["step"] == 6
+    for line in log(tmp_path / "run"):
+        sound, broken = line["per_seed"]["loss"]
+        assert np.isfinite(sound) and (broken is None) == (line["step"] >= 6)
+    here(tmp_path, tmp_path / "whole")
+    for ours, theirs in zip(
+        log(tmp_path / "run"), log(tmp_path / "whole"), strict=True
+    ):
+        losses = (x["per_seed"]["loss"][0] for x in (ours, theirs))
+        np.testing.assert_allclose(*losses, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(2 * LIMIT)
+def test_if_no_seed_is_left_both_say_so_and_end(tmp_path):
+    """The rows of the only seed are shared out."""
+    more = (PLAIN, "--config.seeds=(1,)")
+    for said in ended(*two(tmp_path, tmp_path / "run", *more, **BROKEN), code=1):
+        (line,) = (x for x in said.splitlines() if x.startswith("launch.py"))
+        assert "at stream batch 6, seed 1; the last good checkpoint is 4" in line
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(2 * LIMIT)
+def test_what_only_the_first_one_writes_fails_in_both(tmp_path):
+    folder = tmp_path / "run"
+    processes, end = two(tmp_path, folder, PLAIN), time.monotonic() + LIMIT
+    while not (folder / "config.json").exists() and time.monotonic() < end:
+        time.sleep(0.01)
+    (folder / "encoders").write_text("where a folder has to be")
+    for said in ended(*processes, code=1):
+        (line,) = (x for x in said.splitlines() if x.startswith("launch.py"))
+        assert str(folder / "encoders") in line and "is kept" in line

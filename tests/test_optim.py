@@ -1,5 +1,7 @@
 """Optimizers against the recurrences written out, over several runs of a schedule."""
 
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -153,3 +155,20 @@ def test_vectors_and_zeros_keep_their_gradient_and_do_not_decay(shape):
     np.testing.assert_allclose(got["w"], -1.9 * rate * ones, rtol=1e-6)
     got = run(lars_of(rate), {"w": ones}, {"w": ones[None]}, 1)
     assert np.allclose(got["w"], 1 - 1.9 * rate) == vector
+
+
+def test_three_cycles_go_where_torchs_sgd_goes():
+    golden = np.load(Path(__file__).parent / "golden" / "sgd_cycles.npz")
+    x, y = jnp.asarray(golden["x"]), jnp.asarray(golden["y"])
+    schedule = local_cycle(10, peak=0.1, rise=0.5, divisor=10.0)
+    optimizer = make_optimizer(
+        "sgd", schedule=schedule, momentum_reset=False, weight_decay=0.01
+    )
+    gradient = jax.grad(lambda w: jnp.mean((x @ w - y) ** 2))
+    weight = jnp.asarray(golden["start"])
+    state, path = optimizer.init(weight), []
+    for n in range(30):
+        weight, state = optimizer.update(gradient(weight), state, weight, n % 10)
+        path.append(weight)
+    np.testing.assert_allclose(path, golden["path"], rtol=1e-4, atol=1e-6)
+    assert np.abs(golden["path"][-1] - golden["start"]).max() > 0.1

@@ -15,13 +15,12 @@ from ocssl_jax.probes import linear, ridge
 from ocssl_jax.probing import (
     Features,
     Probing,
-    Rows,
-    Split,
     budgets,
     judge,
     judge_constant,
     probing,
 )
+from ocssl_jax.rows import Rows, Split
 from ocssl_jax.scopes import Variant, variants
 
 NONE = np.zeros(0, np.int32)

@@ -11,7 +11,15 @@ import pytest
 from kill_config import get_config
 from safetensors.numpy import load_file
 
-from ocssl_jax import dotted, evaluate, experiment, settings, workdir
+from ocssl_jax import (
+    dotted,
+    evaluate,
+    experiment,
+    judging,
+    probing,
+    settings,
+    workdir,
+)
 from ocssl_jax.backbones import make_backbone
 from ocssl_jax.build import build
 from ocssl_jax.checkpoint import Checkpoints
@@ -173,7 +181,7 @@ def test_the_exported_encoder_is_the_final_one(finished, data_dir):
     x = (images / 255.0 - np.asarray(about["mean"])) / np.asarray(about["std"])
     rebuilt = module.apply(variables, jnp.asarray(x, jnp.float32), train=False)
     run = Run(done, config, folder)
-    assert run.step == run.total
+    assert run.step == run.course.total
     state = run.seeds.split(run.states)[1]
     trained = done.learning.method.encoder(state.params["method"], state.model)
     expected = Encoder(done, batch_size=64)(trained, images)
@@ -241,6 +249,29 @@ def test_a_stop_that_was_asked_for_is_not_forgotten(data_dir, tmp_path):
     with pytest.raises(Interrupted):
         experiment.run(config, tmp_path / "run", {}, stop)
     assert not (tmp_path / "run" / "summary.json").exists()
+
+
+def test_a_probe_ends_after_the_seed_that_it_is_at(data_dir, tmp_path, monkeypatch):
+    config = config_with(
+        data_dir,
+        strategy__name="none",
+        baselines=(),
+        probe__names=("ridge",),
+        stream__limit=5,
+    )
+    stop, probed = Stop(), []
+
+    def judged(*given, seed, after):
+        stop.asked |= after == 0
+        probed.append((after, seed))
+        return probing.judge(*given, seed=seed, after=after)
+
+    monkeypatch.setattr(judging, "judge", judged)
+    with pytest.raises(Interrupted, match="while probing after stream batch 4"):
+        experiment.run(config, tmp_path / "run", {}, stop)
+    assert probed == [(0, 0)]
+    experiment.run(config, tmp_path / "run", {})
+    assert probed[1:] == [(0, 0), (0, 1), (1, 0), (1, 1)]
 
 
 def test_accuracies_lost_from_an_unfinished_run_are_missed(data_dir, tmp_path):
@@ -377,7 +408,8 @@ def test_a_workdir_stays_with_its_data_wherever_they_lie(tmp_path):
     with pytest.raises(UsageError, match=r"other data: .* stream.data_dir"):
         run_on(tmp_path / "there")
     args = [str(tmp_path / "run"), f"--data_dir={tmp_path / 'other'}"]
-    assert evaluate.main(args) == 2
+    with pytest.raises(SystemExit, match="2"):
+        evaluate.main(args)
     del written["data"]  # as older versions wrote it
     path.write_text(json.dumps(written))
     run_on(tmp_path / "other")
@@ -447,9 +479,10 @@ def test_a_downstream_data_set_is_told_apart_too(data_dir, tmp_path):
         "--dataset=folder",
         f"--dataset_dir={tmp_path / 'a'}",
     ]
-    assert evaluate.main(args) == 0
+    evaluate.main(args)
     (tmp_path / "a").rename(tmp_path / "gone")
     (tmp_path / "b").rename(tmp_path / "a")
     with pytest.raises(UsageError, match=r"other data: .* probe.data_dir"):
         experiment.run(config, tmp_path / "run", {})
-    assert evaluate.main(args) == 2
+    with pytest.raises(SystemExit, match="2"):
+        evaluate.main(args)

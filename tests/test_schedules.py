@@ -5,7 +5,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from tiny import stream, tiny_learning
+from tiny import method_of, stream, tiny_learning
 
 from ocssl_jax.schedules import constant, local_cycle, warmup_cosine
 from ocssl_jax.strategies import STRATEGIES
@@ -109,9 +109,12 @@ def test_warmup_cosine_refuses_a_period_without_a_fall(period, warmup):
 def test_every_strategy_learns_along_a_cycle(strategy):
     """Traced, not compiled: schedules know nothing of strategies."""
     made = tiny_learning(
-        strategy__name=strategy, optimizer__schedule="local_cycle", passes=3
+        strategy__name=strategy,
+        method__name=method_of(strategy),
+        optimizer__schedule="local_cycle",
+        passes=3,
     )
-    batch = next(stream(1))
+    batch = next(stream(1, labelled=made.method.head is not None))
     state = jax.eval_shape(made.init, jax.random.key(0), batch)
     after, metrics = jax.eval_shape(made.step, state, batch)
     assert jax.tree.leaves(after) == jax.tree.leaves(state)

@@ -12,10 +12,17 @@ from configs import default
 from ocssl_jax import dotted, settings
 from ocssl_jax.core import Stream, TrainState
 from ocssl_jax.learning import Learning, make_learning
+from ocssl_jax.strategies import STRATEGIES, SUPERVISED
 
 SHAPE = (8, 8, 1)
 BATCH = 4
+SSL = tuple(name for name in STRATEGIES if name not in SUPERVISED)
 NETWORKS = {"mae": {"name": "vit_tiny", "width": 12, "depth": 1}}  # of a method
+
+
+def method_of(strategy: str) -> str:
+    """A method that a strategy can work with."""
+    return "supervised" if strategy in SUPERVISED else "simclr"
 
 
 def tiny_config(**fields: Any) -> ConfigDict:
@@ -29,11 +36,13 @@ def tiny_config(**fields: Any) -> ConfigDict:
     config.method.mae.decoder_layers = 1
     for name in ("simsiam", "byol"):
         config.method[name].prediction_hidden = 8
-    config.stream.batch_size = BATCH
+    config.stream.update({"batch_size": BATCH, "tasks": 4})
     config.strategy.update({"replay_size": 6, "memory_size": 24, "align_hidden": 8})
     config.strategy.climb.centroid_memory.update(
         {"stm": 4, "ltm": 3, "images_per_centroid": 3, "window": 10, "percentile": 0.5}
     )
+    config.strategy.er_mir.candidates = 9
+    config.strategy.icarl.task_size = 24
     overrides = {name.replace("__", "."): value for name, value in fields.items()}
     for name, value in overrides.items():
         dotted.put(config, name, value)
@@ -46,14 +55,21 @@ def tiny_learning(**fields: Any) -> Learning:
     return make_learning(config, shape=SHAPE, mean=(0.5,), std=(0.3,))
 
 
-def stream(batches: int, *, seed: int = 0, short: bool = True) -> Iterator[Stream]:
-    """Batches of random images; the last one is short if asked."""
+def stream(
+    batches: int, *, seed: int = 0, short: bool = True, labelled: bool = False
+) -> Iterator[Stream]:
+    """Batches of random images; the last one is short if asked.
+
+    Experiences are of five batches; if asked with labels, two new ones each.
+    """
     rng = np.random.default_rng(seed)
     for i in range(batches):
         mask = np.ones(BATCH, bool)
         if short and i == batches - 1:
             mask[2:] = False
+        label = 2 * (i // 5) + np.arange(BATCH, dtype=np.int32) % 2
         yield Stream(
+            label=jnp.asarray(label) if labelled else None,
             image=jnp.asarray(rng.integers(0, 256, (BATCH, *SHAPE), np.uint8)),
             id=jnp.arange(i * BATCH, (i + 1) * BATCH, dtype=jnp.int32),
             mask=jnp.asarray(mask),

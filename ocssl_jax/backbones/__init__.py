@@ -18,6 +18,7 @@ from ocssl_jax.backbones.resnet9 import ResNet9
 from ocssl_jax.backbones.vit import POOLS, vit_tiny
 
 SMALL_IMAGE = 32  # up to this side a ResNet starts without pooling
+BELOW_WINDOW = 24  # pixels; up to here an eighth of the side is less than a window
 STEMS = ("auto", "small", "padded", "large")
 
 
@@ -45,6 +46,23 @@ def _resnet(blocks: tuple[int, int, int, int], *, bottleneck: bool) -> Factory:
     return make
 
 
+def _reduced_resnet18(wanted: Wanted) -> nn.Module:
+    """The network of GEM, MIR and much of online continual learning since.
+
+    Not torchvision's: layers start as PyTorch's do by themselves, the stem has no pool
+    whatever the size of the images, and features are means over 4 x 4 places.
+    """
+    if wanted.image_size <= BELOW_WINDOW:
+        raise ValueError(
+            f"reduced_resnet18 is for images of at least {BELOW_WINDOW + 1} pixels, "
+            f"got {wanted.image_size}"
+        )
+    blocks = (2, 2, 2, 2)
+    return ResNet(
+        blocks, False, wanted.width, True, wanted.dtype, untuned=True, window=4
+    )
+
+
 def _any_size(network: Callable[[int, DTypeLike], nn.Module]) -> Factory:
     return lambda wanted: network(wanted.width, wanted.dtype)
 
@@ -70,6 +88,7 @@ _RESNET18 = _resnet((2, 2, 2, 2), bottleneck=False)
 BACKBONES: dict[str, tuple[Factory, int]] = {
     "resnet18": (_RESNET18, 64),
     "slim_resnet18": (_RESNET18, 20),
+    "reduced_resnet18": (_reduced_resnet18, 20),
     "wide_resnet18": (_RESNET18, 128),
     "resnet34": (_resnet((3, 4, 6, 3), bottleneck=False), 64),
     "resnet50": (_resnet((3, 4, 6, 3), bottleneck=True), 64),

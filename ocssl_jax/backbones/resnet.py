@@ -32,21 +32,23 @@ class Block(nn.Module):
       stride: 2 halves the image.
       bottleneck: which of the two branches.
       dtype: of the computation.
+      untuned: as `ResNet` has it.
     """
 
     width: int
     stride: int
     bottleneck: bool
     dtype: DTypeLike
+    untuned: bool = False
 
     @nn.compact
     def __call__(self, x: Array, *, train: bool, mask: Array | None = None) -> Array:
         """[n h w c] -> [n h/stride w/stride c']."""
 
         def conv(x: Array, features: int, size: int, stride: int, name: str) -> Array:
-            layer = Conv(
-                features, size, stride, False, kaiming_fan_out, self.dtype, name=name
-            )
+            plain = uniform_fan_in(size**2 * x.shape[-1])
+            init = plain if self.untuned else kaiming_fan_out
+            layer = Conv(features, size, stride, False, init, self.dtype, name=name)
             return layer(x)
 
         norm = partial(BatchNorm, affine=True)
@@ -59,7 +61,8 @@ class Block(nn.Module):
         for i, (factor, size, stride) in enumerate(layers, start=1):
             features = factor * self.width
             last = i == len(layers)
-            init = nn.initializers.zeros if last else nn.initializers.ones
+            zero = last and not self.untuned
+            init = nn.initializers.zeros if zero else nn.initializers.ones
             y = conv(y, features, size, stride, f"conv{i}")
             y = norm(scale_init=init, name=f"norm{i}")(y, train=train, mask=mask)
             y = y if last else nn.relu(y)
@@ -80,6 +83,9 @@ class ResNet(nn.Module):
       dtype: of the computation; parameters, statistics and features are float32.
       padding: pixels around the image in the small stem; solo-learn's and CaSSLe's
         have 2, which makes 34x34 of 32x32.
+      untuned: all layers start as PyTorch's layers do by themselves, no branch as 0.
+      window: side of the average pool's windows, whose means are the features, what
+        fills no window left out; 0 is one mean over all places.
     """
 
     blocks: tuple[int, int, int, int]
@@ -88,6 +94,8 @@ class ResNet(nn.Module):
     small_stem: bool
     dtype: DTypeLike
     padding: int = 1
+    untuned: bool = False
+    window: int = 0
 
     @nn.compact
     def __call__(
@@ -104,10 +112,15 @@ class ResNet(nn.Module):
                     stride,
                     self.bottleneck,
                     self.dtype,
+                    self.untuned,
                     name=f"stage{stage + 1}_block{i + 1}",
                 )
                 x = block(x, train=train, mask=mask)
-        return jnp.mean(x.astype(jnp.float32), axis=(1, 2))
+        x = x.astype(jnp.float32)
+        if not self.window:
+            return jnp.mean(x, axis=(1, 2))
+        side = (self.window, self.window)
+        return nn.avg_pool(x, side, side, "VALID").reshape(len(x), -1)
 
     def stem(self, x: Array, train: bool, mask: Array | None) -> Array:
         """[n h w c] -> [n h w width], or a quarter of the side with the large stem."""

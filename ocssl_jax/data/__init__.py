@@ -9,6 +9,7 @@ from ocssl_jax.data.arrivals import Schedule, schedule
 from ocssl_jax.data.datasets import DATASETS, Dataset, fingerprint, load
 from ocssl_jax.data.errors import DataError
 from ocssl_jax.data.experiences import KINDS, UNLABELLED_KINDS, Benchmark, benchmark
+from ocssl_jax.data.permuted import permuted
 
 __all__ = [
     "DATASETS",
@@ -21,5 +22,6 @@ __all__ = [
     "benchmark",
     "fingerprint",
     "load",
+    "permuted",
     "schedule",
 ]

@@ -12,6 +12,7 @@ from ocssl_jax.data.experiences import Benchmark
 # In the seeds of orders, beside an experience's number:
 SEGMENT = 1  # of a blurred boundary
 EPOCH = 2  # of a repetition, before its number
+SUBSET = 3  # of the images that arrive at all
 
 
 class Schedule(NamedTuple):
@@ -40,6 +41,7 @@ def schedule(
     limit: int = 0,
     epochs: int = 1,
     known: int = 0,
+    samples: int = 0,
 ) -> Schedule:
     """The order of arrival: every training image exactly once, or `epochs` times.
 
@@ -61,12 +63,14 @@ def schedule(
       epochs: how often the images arrive, of an 'iid' stream or of each experience of a
         'class' stream, shuffled anew each time; 1 for all other kinds.
       known: the first so many experiences arrive once, whatever `epochs` says.
+      samples: so many images of each experience arrive, the same in every epoch and
+        drawn by the key seed; 0: all. Of experiences that have no more, all.
 
     Raises:
       ValueError: a number is out of its range.
     """
     _check(bench, key_seed, batch_size, limit, epochs, known)
-    phases = _phases(bench, epochs, known)
+    phases = _phases(_some(bench, key_seed, samples), epochs, known)
     ids, mask, start, experience = [], [], [], []
     for images, key, number, first in phases:
         order = np.random.default_rng([key_seed, *key]).permutation(images)
@@ -112,6 +116,18 @@ def _check(
             f"known must be 0 to {most} for a stream of the kind {bench.kind!r} with "
             f"{len(bench.train)} tasks, not {known}"
         )
+
+
+def _some(bench: Benchmark, key_seed: int, samples: int) -> Benchmark:
+    """At most `samples` training images of each experience, any of them."""
+    if not samples:
+        return bench
+    draw = lambda i: np.random.default_rng([key_seed, i, SUBSET])
+    chosen = [
+        np.sort(draw(i).permutation(images)[:samples])
+        for i, images in enumerate(bench.train)
+    ]
+    return bench._replace(train=tuple(chosen))
 
 
 def _phases(bench: Benchmark, epochs: int, known: int) -> list[Phase]:

@@ -23,6 +23,7 @@ from ocssl_jax.data import (
     domainnet,
     folders,
     imagenet,
+    miniimagenet,
     records,
 )
 from ocssl_jax.data.cache import (
@@ -175,6 +176,7 @@ DATASETS = {
         for streaming in (False, True)
     },
     "domainnet": Spec(_pictures(domainnet.source), *IMAGENET, size=224, domains=True),
+    "miniimagenet": Spec(_pictures(miniimagenet.source), *IMAGENET, size=84),
     "folder": Spec(_pictures(folders.source), *IMAGENET),
     "domain_folder": Spec(_pictures(domain_folders.source), *IMAGENET, domains=True),
 }

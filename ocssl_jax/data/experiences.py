@@ -12,7 +12,8 @@ import numpy as np
 from ocssl_jax.data.orders import check_seed, irregular_sizes, torch_permutation
 from ocssl_jax.data.splits import blurred, held_out
 
-KINDS = ("class", "irregular", "blurred", "domain", "iid")
+KINDS = ("class", "irregular", "blurred", "domain", "permuted", "iid")
+MIXED = ("class", "domain", "permuted")  # kinds that an 'iid' stream may be made of
 UNLABELLED_KINDS = ("domain", "iid")
 
 
@@ -51,14 +52,17 @@ def benchmark(
     train_domain: np.ndarray | None = None,
     test_domain: np.ndarray | None = None,
     blur: int = 0,
+    iid_of: str = "class",
 ) -> Benchmark:
     """Splits a data set into experiences.
 
     Kinds: 'class', experiences of equally many classes; 'irregular', of randomly many;
     'blurred', as 'class', but images of both neighbours arrive mixed between two
-    experiences; 'domain', one experience a domain, with all classes; 'iid', the
-    experiences of 'class', whose training images the schedule mixes: validation and
-    test sets, and so an accuracy per task and the joint one, mean the same.
+    experiences; 'domain', one experience a domain, with all classes; 'permuted', the
+    same of domains that are orders of the pixels (`data.permuted`); 'iid', the
+    experiences of 'class', or of the kind `iid_of`, whose training images the schedule
+    mixes: validation and test sets, and so an accuracy per task and the joint one, mean
+    the same.
 
     Of each class (and domain, for 'domain') the first int(val_ratio n) images of a
     permutation that depends on the seed and that class alone are held out for
@@ -79,9 +83,10 @@ def benchmark(
         keeps the domains' own.
       classes: use only the first so many classes of that order (for 'domain', of the
         drawn one), and no image of the others; 0 uses all.
-      train_domain: [n] int from 0, for 'domain' only.
-      test_domain: [m] int, for 'domain' only.
+      train_domain: [n] int from 0, for 'domain' and 'permuted' only.
+      test_domain: [m] int, likewise.
       blur: for 'blurred' only, images that an experience gives to each of its ends.
+      iid_of: for 'iid' only, one of `MIXED`.
 
     Returns:
       The benchmark; every training image of a class in use is in exactly one `train`,
@@ -91,16 +96,19 @@ def benchmark(
       ValueError: the kind, tasks, ratio, seed or order does not fit these labels.
     """
     train_label, test_label = np.asarray(train_label), np.asarray(test_label)
-    _check(train_label, test_label, kind=kind, tasks=tasks, val_ratio=val_ratio)
+    _check(train_label, test_label, kind, iid_of, tasks=tasks, val_ratio=val_ratio)
     check_seed(seed)
     labelled = train_label.min() >= 0
+    cut = iid_of if kind == "iid" else kind
+    by_domain = cut in ("domain", "permuted")
     used = (
-        _used(train_label, seed, order if kind != "domain" else (), classes)
+        _used(train_label, seed, () if by_domain else order, classes)
         if labelled
         else None
     )
-    if kind == "domain":
-        domain = _domains(train_domain, test_domain, tasks=tasks, order=order)
+    if by_domain:
+        own = order if cut == "domain" else ()
+        domain = _domains(train_domain, test_domain, tasks=tasks, order=own)
         parts = list(_by_domain(train_label, test_label, *domain, used=used))
     elif used is None:
         parts = list(_even(len(train_label), len(test_label), tasks))
@@ -126,8 +134,9 @@ def benchmark(
 def _check(
     train_label: np.ndarray,
     test_label: np.ndarray,
-    *,
     kind: str,
+    iid_of: str,
+    *,
     tasks: int,
     val_ratio: float,
 ) -> None:
@@ -138,6 +147,8 @@ def _check(
             "labels must be one row of integers, at least one for training; their "
             f"shapes are {train_label.shape} and {test_label.shape}"
         )
+    if iid_of not in MIXED:
+        raise ValueError(f"iid_of must be one of {', '.join(MIXED)}, not {iid_of!r}")
     if tasks < 1:
         raise ValueError(f"a stream has at least 1 task, not {tasks}")
     if not 0 <= val_ratio < 1:

@@ -6,7 +6,7 @@ choice never changes another.
 
 import numpy as np
 
-VALIDATION, BLUR = 0, 1  # separate random streams of one seed
+VALIDATION, BLUR, PERMUTATION = 0, 1, 2  # separate random streams of one seed
 REST, START, END = 0, 1, 2  # what an experience keeps, and gives to its boundaries
 
 

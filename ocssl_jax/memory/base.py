@@ -17,6 +17,8 @@ from flax import struct
 
 from ocssl_jax.core import Array, Items, Key, Memory, Sample
 
+Among = Callable[[Items], Array]  # of all slots' items, [N] bool: which may be drawn
+
 
 class Rank(NamedTuple):
     """A policy: what an item is worth.
@@ -82,13 +84,16 @@ def ranked(capacity: int, *, rank: Rank, feature_decay: float) -> Memory:
             rank=put(stored, new),
         )
 
-    def sample(key: Key, state: Ranked, n: int) -> Sample:
+    def sample(
+        key: Key, state: Ranked, n: int, *, among: Among | None = None
+    ) -> Sample:
         if n > capacity:
             raise ValueError(f"cannot draw {n} rows from a memory of {capacity} slots")
-        score = jnp.where(held(state), jax.random.uniform(key, (capacity,)), -1.0)
+        may = held(state) if among is None else held(state) & among(state.items)
+        score = jnp.where(may, jax.random.uniform(key, (capacity,)), -1.0)
         slot = jax.lax.top_k(score, n)[1]
         items = jax.tree.map(lambda x: x[slot], state.items)
-        return Sample(items, state.feature[slot], slot, held(state)[slot])
+        return Sample(items, state.feature[slot], slot, may[slot])
 
     def refresh(state: Ranked, slot: Array, feature: Array, mask: Array) -> Ranked:
         chex.assert_equal_shape_prefix([slot, feature, mask], 1)

@@ -1,4 +1,4 @@
-"""Self-supervised objectives, by name.
+"""Objectives by name: self-supervised ones, and classification.
 
 `METHODS[name](backbone, **settings)` makes a `core.Method` with the heads it needs.
 Each keyword argument is read from the field of that name in `config.method.<name>` or,
@@ -13,6 +13,7 @@ from ocssl_jax.methods.byol import byol
 from ocssl_jax.methods.mae import mae
 from ocssl_jax.methods.simclr import simclr
 from ocssl_jax.methods.simsiam import simsiam
+from ocssl_jax.methods.supervised import supervised
 from ocssl_jax.methods.vicreg import vicreg
 
 METHODS: dict[str, Callable[..., Method]] = {
@@ -22,4 +23,5 @@ METHODS: dict[str, Callable[..., Method]] = {
     "barlow_twins": barlow_twins,
     "vicreg": vicreg,
     "mae": mae,
+    "supervised": supervised,
 }

@@ -9,7 +9,8 @@ Arguments:
   --out DIR                 also write report.md, report.csv and index.html there
   --probe NAME              probe whose accuracies are shown (default the one that
                             stands for the first run)
-  --metrics NAME[,NAME...]  metrics that come first (default CA,FA)
+  --metrics NAME[,NAME...]  metrics that come first (default CA,FA; of classifiers
+                            accuracy,forgetting)
   --compute                 also a table by what each run computed, in operations
 
 Runs whose configs differ in seeds alone are one line, mean ± sample standard deviation
@@ -25,9 +26,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ocssl_jax.commandline import Parser, ending
+from ocssl_jax.commandline import Parser, ending, program
 from ocssl_jax.errors import UsageError
-from ocssl_jax.metrics import ALL
+from ocssl_jax.metrics import ALL, OWN
 from ocssl_jax.report import runs
 from ocssl_jax.report.compare import Line, lines
 from ocssl_jax.report.compare_tables import markdown
@@ -45,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("workdir", nargs="+", type=Path)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--probe")
-    parser.add_argument("--metrics", default="CA,FA")
+    parser.add_argument("--metrics", default="")
     parser.add_argument("--compute", action="store_true")
     args = parser.parse_args(argv)
     with ending(PROGRAM, args.out or Path()):
@@ -126,7 +127,8 @@ def chosen_metrics(rows: Sequence[Line], asked: str) -> list[str]:
       UsageError: naming one that no run has.
     """
     known = list(dict.fromkeys(name for row in rows for name in row.values)) or ALL
-    names = [name.strip() for name in asked.split(",")]
+    usual = OWN if "accuracy" in known else ("CA", "FA")
+    names = [name.strip() for name in asked.split(",")] if asked else list(usual)
     for name in names:
         if name not in known:
             listed = ", ".join(known)
@@ -149,4 +151,4 @@ def remarks(rows: Sequence[Line], probe: str) -> list[str]:
 
 
 if __name__ == "__main__":
-    main()
+    program(main)

@@ -53,6 +53,11 @@ class Line(NamedTuple):
         """The union of its runs' seeds."""
         return [seed for run in self.runs for seed in run.seeds]
 
+    def published(self, metric: str) -> str:
+        """What its config says was published, such as '82.1 ± 1.5'; '' if nothing."""
+        told = self.runs[0].get(f"published.{metric}") or ()
+        return " ± ".join(f"{value:g}" for value in told)
+
     @property
     def time_s(self) -> float | None:
         """Seconds a run took, on average."""

@@ -20,17 +20,21 @@ class Table(NamedTuple):
 
 
 def full(rows: Sequence[Line], names: Sequence[str]) -> Table:
-    """Every line of one stream with its seeds, the metrics `names`, and its time."""
-    head = ["strategy", "seeds", *names, "time (s)"]
-    body = [
-        [
-            row.label,
-            str(len(row.seeds)),
-            *(cell(row.values.get(name)) for name in names),
-            "-" if row.time_s is None else f"{row.time_s:,.0f}",
-        ]
-        for row in rows
-    ]
+    """Every line of one stream with its seeds, the metrics `names`, and its time.
+
+    Beside a metric stands what was published of it, where configs tell.
+    """
+    told = [name for name in names if any(row.published(name) for row in rows)]
+    columns = {name: [cell(row.values.get(name)) for row in rows] for name in names}
+    head = ["strategy", "seeds"]
+    body = [[row.label, str(len(row.seeds))] for row in rows]
+    for name in names:
+        head += [name, "published"] if name in told else [name]
+        for line, row, text in zip(body, rows, columns[name], strict=True):
+            line += [text, row.published(name) or "-"] if name in told else [text]
+    head.append("time (s)")
+    for line, row in zip(body, rows, strict=True):
+        line.append("-" if row.time_s is None else f"{row.time_s:,.0f}")
     return Table(rows[0].stream.title, head, body)
 
 
@@ -103,8 +107,9 @@ def markdown(
 
 
 def others(names: Sequence[str]) -> list[str]:
-    """The usual metrics that are not among `names`."""
-    return [name for name in metrics.METRICS if name not in names]
+    """The usual metrics of probes that are not among `names`; classifiers have all."""
+    usual = metrics.usual(dict.fromkeys(names))
+    return [name for name in usual if name not in names]
 
 
 def caption(probe: str) -> str:

@@ -64,6 +64,7 @@ def operations(run: Found) -> float | None:
         struct((rows,), jnp.int32),
         struct((rows,), bool),
         struct((), bool),
+        struct((rows,), jnp.int32) if made.head else None,
     )
     state = jax.eval_shape(made.init, jax.random.key(0), stream)
     return flops.count(made.step, state, stream)

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from ocssl_jax.faults import told
-from ocssl_jax.metrics import METRICS
+from ocssl_jax.metrics import usual
 from ocssl_jax.report.style import DPI
 from ocssl_jax.report.table import NAMES, cell
 
 MEANING = {
+    "accuracy": "average accuracy: mean over tasks, after the last experience",
     "FA": "final accuracy: all test samples, after the last experience",
     "CA": "continual accuracy: all test samples, mean over experiences",
     "CA_seen": "continual accuracy on the tasks seen so far, mean over experiences",
@@ -126,7 +127,7 @@ def _cards(summary: Mapping[str, Any]) -> str:
     cards = [
         f'<div class="card"><span>{escape(name)}</span><b>{cell(values[name])}</b>'
         f'<p class="muted">{escape(MEANING[name])} (%)</p></div>'
-        for name in METRICS
+        for name in usual(values)
         if name in values
     ]
     return f'<div class="cards">{"".join(cards)}</div>' if cards else ""
@@ -142,12 +143,11 @@ def _results(summary: Mapping[str, Any]) -> str:
     rows = [(own, summary["metrics"], "own")]
     rows += [(f"{own}, {name} probe", values, "") for name, values in others.items()]
     rows += [(NAMES.get(name, name), values, "") for name, values in baselines.items()]
-    cells = [
-        (name, *(cell(values.get(m)) for m in METRICS)) for name, values, _ in rows
-    ]
+    names = usual(summary["metrics"])
+    cells = [(name, *(cell(values.get(m)) for m in names)) for name, values, _ in rows]
     note = "percent, mean ± sample standard deviation over seeds"
     note = escape(f"{first} probe, {note}" if first else note)
-    shown = tabulated(["strategy", *METRICS], cells, kinds=[kind for *_, kind in rows])
+    shown = tabulated(["strategy", *names], cells, kinds=[kind for *_, kind in rows])
     return section("Results", f'{shown}<p class="muted">{note}</p>')
 
 

@@ -158,7 +158,7 @@ def matrix_picture(
         _staircase(axes, probed, n_tasks)
         seeds = len(found)
         over = f", mean of {seeds} seeds" if seeds > 1 else ""
-        axes.set_title(f"Accuracy on each task ({probe} probe{over})")
+        axes.set_title(f"Accuracy on each task\n{probe} probe{over}")
         axes.set(xlabel="experiences learnt", ylabel="task")
         if n_tasks > 1 and len(probed) > 1:
             axes.set_xlabel(f"experiences learnt\n{STAIRS}")

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ocssl_jax.metrics import METRICS
+from ocssl_jax.metrics import usual
 
 NAMES = {"random": "random encoder", "none": "no strategy"}  # baselines, in words
 Row = tuple[str, Mapping[str, Any]]  # name, {metric: {'mean', 'std'}} of summary.json
@@ -20,19 +20,20 @@ def cell(value: Mapping[str, Any] | None) -> str:
 def table(
     rows: Sequence[Row],
     *,
-    metrics: Sequence[str] = METRICS,
+    metrics: Sequence[str] = (),
     first: str = "strategy",
 ) -> str:
     """A Markdown table with one line a run, mean ± sample std over seeds in percent.
 
     Args:
       rows: pairs of a name and the `metrics` part of a `summary.json`.
-      metrics: the columns, in order.
+      metrics: the columns, in order; none are the usual ones.
       first: heading of the names.
 
     Returns:
       Lines joined by newlines, numbers aligned right, no newline at the end.
     """
+    metrics = metrics or usual(rows[0][1] if rows else {})
     body = [[name, *(cell(values.get(m)) for m in metrics)] for name, values in rows]
     return aligned([first, *metrics], body)
 

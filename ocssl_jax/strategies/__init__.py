@@ -11,6 +11,9 @@ from ocssl_jax.strategies.cassle import cassle, cassle_r
 from ocssl_jax.strategies.cla import cla_b, cla_e, cla_r
 from ocssl_jax.strategies.climb import climb
 from ocssl_jax.strategies.er import er
+from ocssl_jax.strategies.er_mir import er_mir
+from ocssl_jax.strategies.gem import gem
+from ocssl_jax.strategies.icarl import icarl
 from ocssl_jax.strategies.lump import lump
 from ocssl_jax.strategies.minred import minred
 from ocssl_jax.strategies.none import none
@@ -32,9 +35,16 @@ STRATEGIES: dict[str, Callable[..., Strategy]] = {
     "osiris_r": osiris_r,
     "scale": scale,
     "rals": rals,
+    "er_mir": er_mir,
+    "gem": gem,
+    "icarl": icarl,
 }
 
-# Strategies that may read `stream.boundary`; every other one is task-free.
-BOUNDARY_AWARE = frozenset({"cassle", "cassle_r"})
+# Strategies that may read `stream.boundary`; every other one is task-free, ER unless
+# it is asked for `past_only`.
+BOUNDARY_AWARE = frozenset({"cassle", "cassle_r", "er_mir", "gem", "icarl"})
 
-__all__ = ["BOUNDARY_AWARE", "STRATEGIES", "Strategy", "chain"]
+# Strategies whose losses are those of a classifier: of `method.name=supervised`.
+SUPERVISED = frozenset({"er_mir", "gem", "icarl"})
+
+__all__ = ["BOUNDARY_AWARE", "STRATEGIES", "SUPERVISED", "Strategy", "chain"]

@@ -1,19 +1,22 @@
 """A strategy is a tuple of hooks around the one step; absent hooks do nothing.
 
 `Strategy()` is plain fine-tuning on the stream, `chain` composes, and the set is closed
-under it. The seven hooks, in the order in which `step.py` calls them:
+under it. The hooks, in the order in which `step.py` calls them:
 
   init     (key, learner, stream)                 -> params, state
   begin    (key, state, learner, stream)          -> state, model   once a stream batch
   draw     (key, state, learner, stream, augment) -> Batch          each pass
-  loss     (params, state, learner, batch, out)   -> {name: term}   added to the SSL's
+  loss     (params, state, learner, batch, out)   -> {name: term}   added to its own
+  gradient (key, state, learner, batch, grads)    -> grads          of all parameters
   update   (state, learner, batch, out)           -> state          after each update
   end      (key, state, learner, stream, out)     -> state, model   once a stream batch
   metrics  (state)                                -> {name: []}     for the log
+  head     (state, learner)                       -> core.Head      outside of the step
 
 `params` are trained with the method's; `state` is carried as it is. `begin` and `end`
 may hand back a changed `model` (BN statistics), nothing else of the learner. A loss
 term is an array [] or a `core.Term`; `update` finds those of its pass in `out.terms`.
+`head` is the classifier that a supervised method is judged by; by default its own.
 """
 
 import dataclasses
@@ -26,10 +29,12 @@ from ocssl_jax.core import (
     Array,
     Augment,
     Batch,
+    Head,
     Key,
     Learner,
     Model,
     Outputs,
+    Params,
     Stream,
     Term,
 )
@@ -59,9 +64,17 @@ def stream_only(
 def _loss(
     params: Any, state: Any, learner: Learner, batch: Batch, out: Outputs
 ) -> dict[str, Array]:
-    """Add nothing to the SSL loss."""
+    """Add nothing to the method's loss."""
     del params, state, learner, batch, out
     return {}
+
+
+def _gradient(
+    key: Key, state: Any, learner: Learner, batch: Batch, grads: Params
+) -> Params:
+    """Leave the gradient as it is."""
+    del key, state, learner, batch
+    return grads
 
 
 def _update(state: Any, learner: Learner, batch: Batch, out: Outputs) -> Any:
@@ -84,6 +97,13 @@ def _metrics(state: Any) -> dict[str, Array]:
     return {}
 
 
+def _head(state: Any, learner: Learner) -> Head:
+    """The method's own."""
+    del state
+    assert learner.method.head is not None
+    return learner.method.head(learner.params)
+
+
 class Strategy(NamedTuple):
     """What continual learning adds to the plain step; see the module's docstring."""
 
@@ -91,13 +111,17 @@ class Strategy(NamedTuple):
     begin: Callable[..., tuple[Any, Model]] = _begin
     draw: Callable[..., Batch] = stream_only
     loss: Callable[..., Mapping[str, Array | Term]] = _loss
+    gradient: Callable[..., Params] = _gradient
     update: Callable[..., Any] = _update
     end: Callable[..., tuple[Any, Model]] = _end
     metrics: Callable[..., dict[str, Array]] = _metrics
+    head: Callable[..., Head] = _head
 
 
 def chain(*parts: Strategy) -> Strategy:
     """Run every part's hooks in order; at most one part may bring its own `draw`.
+
+    None may bring a `head`: strategies that do are no parts of others.
 
     Raises:
       ValueError: if two parts draw, since only one batch can be trained on.
@@ -105,6 +129,7 @@ def chain(*parts: Strategy) -> Strategy:
     draws = [i for i, part in enumerate(parts) if part.draw is not stream_only]
     if len(draws) > 1:
         raise ValueError(f"chain: one part may have a draw hook, got {len(draws)}")
+    assert all(part.head is _head for part in parts)
 
     def init(key: Key, learner: Learner, stream: Stream) -> tuple[Any, Any]:
         keys = jax.random.split(key, len(parts))
@@ -140,6 +165,14 @@ def chain(*parts: Strategy) -> Strategy:
             terms |= part.loss(p, s, learner, batch, out)
         return terms
 
+    def gradient(
+        key: Key, state: Any, learner: Learner, batch: Batch, grads: Params
+    ) -> Params:
+        keys = jax.random.split(key, len(parts))
+        for part, k, s in zip(parts, keys, state, strict=True):
+            grads = part.gradient(k, s, learner, batch, grads)
+        return grads
+
     def update(state: Any, learner: Learner, batch: Batch, out: Outputs) -> Any:
         pairs = zip(parts, state, strict=True)
         return tuple(part.update(s, learner, batch, out) for part, s in pairs)
@@ -155,6 +188,7 @@ def chain(*parts: Strategy) -> Strategy:
         begin=through("begin"),
         draw=draw if draws else stream_only,
         loss=loss,
+        gradient=gradient,
         update=update,
         end=through("end"),
         metrics=metrics,

@@ -25,14 +25,14 @@ Config files are code and are run: use only files that you trust.
 Exit code: 0 done, or stopped and saved; 2 wrong input; 1 training or disk failed.
 """
 
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from absl import logging
 
-from ocssl_jax.commandline import ROOT, Parser, default_workdir, ending
+from ocssl_jax import signals
+from ocssl_jax.commandline import ROOT, Parser, default_workdir, ending, program
 from ocssl_jax.errors import UsageError
 from ocssl_jax.metrics import ALL
 from ocssl_jax.sweep import grid
@@ -53,7 +53,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     # current folder, which -m has put first.
     here = ("", str(Path.cwd()))
     sys.path[:] = [str(ROOT), *sys.path[sys.path[0] in here :]]
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # until a run listens
     folder = args.workdir or default_workdir(args.config, "-sweep")
     with ending(PROGRAM, folder):
         metrics = tuple(name.strip() for name in args.metric.split(","))
@@ -71,6 +70,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
         # orbax tells of every file it writes, and of every error that it raises anyway.
         logging.set_verbosity(logging.FATAL)
+        signals.interrupt()  # until a run listens
         probe = search.check(points, args.probe)
         plan = Plan(folder, args.config, fixed, named, probe, metrics)
         print(search.run(plan))
@@ -94,4 +94,4 @@ def shared(flags: Sequence[str]) -> tuple[str, ...]:
 
 
 if __name__ == "__main__":
-    main()
+    program(main)

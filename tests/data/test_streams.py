@@ -204,7 +204,10 @@ def test_unlabelled_images_make_an_iid_stream():
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"kind": "blured"}, "known are class, irregular, blurred, domain, iid"),
+        (
+            {"kind": "blured"},
+            "known are class, irregular, blurred, domain, permuted, iid",
+        ),
         (
             {"tasks": 3, "labels": range(12)},
             "make 1, 2, 3, 4, 6, 12 equal tasks, not 5",

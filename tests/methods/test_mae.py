@@ -8,14 +8,13 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
 from formula import uniform, vit_part
-from tiny import stream, tiny_learning
+from tiny import SSL, stream, tiny_learning
 
 from ocssl_jax.backbones import make_backbone
 from ocssl_jax.backbones.mlp import Mlp
 from ocssl_jax.core import Batch
 from ocssl_jax.methods.mae import mae, pixel_loss, put_back, shuffled
 from ocssl_jax.pairs import TWO_VIEWS
-from ocssl_jax.strategies import STRATEGIES
 
 module = importlib.import_module(
     "ocssl_jax.methods.mae"
@@ -201,7 +200,7 @@ def test_it_learns_beside_a_teacher():
     assert np.mean(losses[-5:]) < 0.5 * np.mean(losses[:3])
 
 
-@pytest.mark.parametrize("strategy", sorted(set(STRATEGIES) - TWO_VIEWS))
+@pytest.mark.parametrize("strategy", sorted(set(SSL) - TWO_VIEWS))
 def test_every_strategy_of_one_view_takes_it(strategy):
     learning = tiny_learning(method__name="mae", strategy__name=strategy)
     first = next(stream(1))

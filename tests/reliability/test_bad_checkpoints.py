@@ -16,8 +16,9 @@ from fuzzing import tries
 from hypothesis import given
 from hypothesis import strategies as st
 from kill_config import get_config
+from nobody import as_nobody, reachable
 
-from ocssl_jax import dotted, evaluate, experiment, settings
+from ocssl_jax import dotted, encoders, evaluate, experiment, settings, workdir
 from ocssl_jax.build import build
 from ocssl_jax.checkpoint import Checkpoints
 from ocssl_jax.errors import UsageError
@@ -102,23 +103,74 @@ def test_any_damage_to_a_checkpoint(place, like, tmp_path, examples, capsys):
         rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
         for path in chosen:
             damage(path, data.draw(st.sampled_from(HOW)), rng)
-        saved = Checkpoints(folder, keep=2)
         try:
+            saved = Checkpoints(folder, keep=2)
             states, progress = saved.restore(like)
         except UsageError as error:
             said.append(str(error))
-            assert "\n" not in said[-1] and "delete that folder" in said[-1]
+            assert "\n" not in said[-1] and str(folder / "6") in said[-1]
+            assert "move that folder away to go on from checkpoint 4" in said[-1]
         else:
             assert set(progress) >= {"time", "trained", "stopped"}
             for a, b in zip(bits(states), bits(whole[0]), strict=True):
                 np.testing.assert_array_equal(a, b)
-        finally:
             saved.close()
 
     each()
     with capsys.disabled():
         print(f"{examples} damaged checkpoints tried, {len(said)} refused")
     assert len(said) > examples // 4
+
+
+def test_what_is_not_as_it_was_saved_is_noticed(run, like):
+    """Whatever the storage below takes for good, as it does flipped bits of arrays."""
+    path = run / "checkpoints" / "6" / "progress" / "metadata"
+    progress = json.loads(path.read_text())
+    assert len(progress["checksums"]["states"]) == len(jax.tree.leaves(like))
+    progress["checksums"]["states"][3] ^= 1
+    path.write_text(json.dumps(progress))
+    assert "is not as it was saved" in refused(run, like)
+    progress["checksums"]["states"][3] ^= 1
+    path.write_text(json.dumps(progress | {"trained": progress["trained"] + 1}))
+    assert "its progress is not as it was saved" in refused(run, like)
+
+
+def test_metadata_that_keep_all_checkpoints_from_being_listed(run):
+    saves = run / "checkpoints"
+    path = saves / "4" / "_CHECKPOINT_METADATA"
+    path.write_text(path.read_text().replace("timestamp", "timestemp"))
+    with pytest.raises(UsageError) as error:
+        Checkpoints(saves, keep=2)
+    assert "checkpoints/4 cannot be restored" in str(error.value)
+    assert str(error.value).endswith("move that folder away to start over")
+    assert "\n" not in str(error.value)
+    (saves / "4").rename(run / "moved")  # the newest one is whole
+    opened = Checkpoints(saves, keep=2)
+    assert opened.latest() == 6
+    opened.close()
+
+
+def test_what_may_not_be_read_is_not_called_damaged(place, like):
+    """The line must not send anybody to throw a good file away."""
+    whole, said = place / "whole", []
+    with reachable() as run:
+        saves = shutil.copytree(whole / "checkpoints", run / "checkpoints")
+        for path in (whole / "config.json", *whole.glob("encoder/*.safetensors")):
+            shutil.copy(path, run)
+        for path in run.rglob("*"):
+            path.chmod(0o777 if path.is_dir() else 0)
+        with as_nobody(run):
+            for read in (
+                lambda: Checkpoints(saves, keep=2).restore(like),
+                lambda: workdir.read_json(run / "config.json", needs="config"),
+                lambda: encoders.load(run / "seed_0.safetensors"),
+            ):
+                with pytest.raises(OSError) as error:
+                    read()
+                said.append(str(error.value))
+    for words in said:
+        assert "Permission denied" in words and "damaged" not in words
+        assert "move" not in words and "delete" not in words
 
 
 def bits(tree):
@@ -175,7 +227,7 @@ def test_of_another_version(place, run):
 @pytest.mark.parametrize(
     "how", ["cut", *(pytest.param(h, marks=pytest.mark.slow) for h in HOW[2:4])]
 )
-def test_other_files_of_a_run(place, run, name, how):
+def test_other_files_of_a_run(place, run, name, how, capsys):
     """Damaged tables and logs are named; what can be made again is."""
     before = (run / name).read_bytes()
     damage(run / name, how, np.random.default_rng(1))
@@ -187,8 +239,11 @@ def test_other_files_of_a_run(place, run, name, how):
         assert (run / name).read_bytes() == left
     else:
         assert name != "config.json"
-        if name != "metrics.jsonl":  # the log's lost lines are not learnt again
+        if name != "metrics.jsonl":
             assert (run / name).read_bytes() == before
+        else:  # the log's lost lines are not learnt again
+            kept = len((run / name).read_text().splitlines())
+            assert f"lacks {6 - kept} of its 6 lines" in capsys.readouterr().out
 
 
 def test_any_damage_to_the_config_of_a_run(place, run, capsys):
@@ -203,7 +258,11 @@ def test_any_damage_to_the_config_of_a_run(place, run, capsys):
         broken = json.loads(json.dumps(whole))
         dotted.put(broken["config"], name, junk[rng.integers(len(junk))])
         path.write_text(json.dumps(broken))
-        code = evaluate.main([str(run), "--probe=ridge"])
+        code = 0
+        try:
+            evaluate.main([str(run), "--probe=ridge"])
+        except SystemExit as left:
+            code = left.code
         said = capsys.readouterr().err
         assert code in (0, 2)
         assert said.count("\n") == (code == 2), said

@@ -40,6 +40,12 @@ def data(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("data")
 
 
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch) -> None:
+    """A random name of a folder is one in the current folder, where data are made."""
+    monkeypatch.chdir(tmp_path)
+
+
 def tried(check, strategy, examples):
     """Run `check` on that many examples; how many of them it took for bad ones."""
     refused = []

@@ -3,7 +3,6 @@
 import contextlib
 import io
 import json
-import os
 import shutil
 import tempfile
 from collections import Counter
@@ -15,6 +14,7 @@ from fuzzing import tries
 from hypothesis import given
 from hypothesis import strategies as st
 from kill_config import get_config
+from nobody import as_nobody, reachable
 from PIL import Image
 
 from ocssl_jax import dotted, experiment, settings
@@ -23,7 +23,6 @@ from ocssl_jax.data.errors import DataError
 from ocssl_jax.errors import UsageError
 
 SIZE = 8
-NOBODY = 65534  # a user who owns nothing
 
 
 def encoded(form: str, rng: np.random.Generator, side: int = 12) -> bytes:
@@ -177,31 +176,14 @@ def test_a_run_counts_what_it_skipped(tmp_path):
     assert summary["skipped_files"] == counts[True] > 5
 
 
-@contextlib.contextmanager
-def as_nobody(folder: Path):
-    """Run the body as a user with no rights but on `folder`."""
-    if os.geteuid():
-        yield  # the rights that are taken away below are missed by this user already
-        return
-    os.chmod(folder, 0o777)
-    os.seteuid(NOBODY)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
+def test_without_permission(monkeypatch):
+    with reachable() as place:
+        without_permission(place, monkeypatch)
 
 
-@pytest.fixture
-def reachable():
-    """A folder that every user can reach, which pytest's own are not."""
-    with tempfile.TemporaryDirectory() as place:
-        os.chmod(place, 0o755)
-        yield Path(place)
-
-
-def test_without_permission(reachable, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(reachable / "data"))
-    root = reachable / "data"
+def without_permission(place, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(place / "data"))
+    root = place / "data"
     fill(root, (), seed=1)
     load("folder", data_dir=root, image_size=SIZE)  # imports what it needs
     secret = root / "train" / "cat" / "sound-3.png"
@@ -218,7 +200,7 @@ def test_without_permission(reachable, monkeypatch):
     (root / "train" / "cat").chmod(0o755)
     root.chmod(0)
     with pytest.raises(UsageError) as error, contextlib.ExitStack() as stack:
-        stack.enter_context(as_nobody(reachable))
+        stack.enter_context(as_nobody(place))
         load("folder", data_dir=root, image_size=SIZE)
     assert str(root) in str(error.value) and "\n" not in str(error.value)
     root.chmod(0o755)

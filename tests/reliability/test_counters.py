@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny import stream, tiny_config, tiny_learning
+from tiny import method_of, stream, tiny_config, tiny_learning
 
 from ocssl_jax.memory.centroids_state import Centroids, plus
 from ocssl_jax.memory.reservoir import exponential
@@ -16,6 +16,7 @@ from ocssl_jax.strategies import STRATEGIES
 
 MOST = 2**31 - 1
 BATCHES = list(stream(8, short=False))
+LABELLED = next(stream(1, labelled=True))
 
 # Every integer of every state, by the last part of its name, and why it is safe.
 SAFE = {
@@ -23,7 +24,9 @@ SAFE = {
     "id": "bounded: a position in the data set",
     "image": "bounded: pixels",
     "rank": "bounded: counted back from the newest item, so at most the capacity",
-    "place": "bounded: a place in the store",
+    "place": "bounded: a place in the store, or in the order of choice",
+    "label": "bounded by the classes",
+    "task": "bounded by the experiences",
     "count": "bounded by the images of a centroid; of adam: stays at its largest",
     "next": "bounded: a place in the window",
     "size": "bounded by the width of the window",
@@ -37,7 +40,8 @@ SAFE = {
 def integers(**fields) -> set[str]:
     """Names of the integers in the state of a learner."""
     learning = tiny_learning(**fields)
-    state = jax.eval_shape(learning.init, jax.random.key(0), BATCHES[0])
+    first = LABELLED if learning.method.head else BATCHES[0]
+    state = jax.eval_shape(learning.init, jax.random.key(0), first)
     return {
         jax.tree_util.keystr(path, simple=True, separator=".").split(".")[-1]
         for path, leaf in jax.tree_util.tree_leaves_with_path(state)
@@ -47,7 +51,7 @@ def integers(**fields) -> set[str]:
 
 def test_every_integer_of_every_state_is_known_to_be_safe():
     found = set().union(
-        *(integers(strategy__name=s) for s in STRATEGIES),
+        *(integers(strategy__name=s, method__name=method_of(s)) for s in STRATEGIES),
         *(integers(strategy__name="none", method__name=m) for m in METHODS),
         *(integers(strategy__name="none", optimizer__name=o) for o in OPTIMIZERS),
     )

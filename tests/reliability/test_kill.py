@@ -16,12 +16,13 @@ from processes import (
     start,
     steps_logged,
 )
+from tiny import method_of
 
 from ocssl_jax.methods import METHODS
 from ocssl_jax.strategies import STRATEGIES
 
 # Every strategy, and every method with one of them.
-PAIRS = [f"{s}-simclr" for s in STRATEGIES]
+PAIRS = [f"{s}-{method_of(s)}" for s in STRATEGIES]
 PAIRS += [f"er-{m}" for m in METHODS if m != "simclr"]
 
 

@@ -59,7 +59,9 @@ class Watch(threading.Thread):
         while not self.done.wait(0.05):
             lines = log.read_text().count("\n") if log.exists() else 0
             if lines and (not self.seen or lines > self.seen[-1][0]):
-                self.seen.append((lines, resident(), self.arrays(), time.monotonic()))
+                self.seen.append(
+                    (lines, resident(), self.arrays(), time.process_time())
+                )
 
     def arrays(self) -> int:
         """Arrays alive on the device, which on a CPU is the same memory."""
@@ -91,20 +93,21 @@ def test_a_long_run_grows_in_nothing(tmp_path, capsys):
     lines = (folder / "metrics.jsonl").read_text().splitlines()
     assert len(lines) == BATCHES // LOGGED
     growth = slope(steps, memory)
+    # Of this process's own seconds, for other programs share the machine.
     spent = np.diff(clock) / np.diff(steps)  # seconds a logged line
     early, late = np.median(spent[5:25]), np.median(spent[-20:])
     saved = sorted((folder / "checkpoints").glob("[0-9]*"))
     with capsys.disabled():
         print(
-            f"{BATCHES} batches, {1000 * np.median(spent) / LOGGED:.2f} ms each (last "
-            f"over first: {late / early:.2f}); {memory[-1] / 2**20:.0f} MiB, grown by "
-            f"{100 * growth:.2f} % over the second half; at most {max(arrays)} arrays; "
-            f"files {size(folder) / 2**20:.2f} MiB"
+            f"{BATCHES} batches, {1000 * np.median(spent) / LOGGED:.2f} ms of CPU time "
+            f"each (last over first: {late / early:.2f}); "
+            f"{memory[-1] / 2**20:.0f} MiB, grown by {100 * growth:.2f} % over the "
+            f"second half; at most {max(arrays)} arrays; files "
+            f"{size(folder) / 2**20:.2f} MiB"
         )
     assert growth < 0.02
     assert max(arrays[len(arrays) // 2 :]) <= max(arrays[: len(arrays) // 2]) + 20
-    # Loose: other programs share the machine. A step that slows down would be seen.
-    assert late < 3 * early
+    assert late < 2 * early  # a step that slows down would be seen
     assert len(saved) == 2  # checkpoint.keep
     assert size(saved[1]) < 1.5 * size(saved[0])  # compressed, so not quite equal
     log = sum((folder / n).stat().st_size for n in ("metrics.jsonl", "timing.jsonl"))

@@ -1,0 +1,241 @@
+"""A learner in one's own loop, for streams that no data set holds.
+
+  learner = ocssl_jax.Learner(config)
+  state = learner.init(jax.random.key(0), images)
+  for images in camera:
+      state, metrics = learner.observe(state, images)
+  features = learner.embed(state, images)
+  classify = learner.probe(state, some_images, some_labels)
+
+It is the learner of a run, whose state goes from hand to hand: nothing is hidden in the
+object, and the same images in the same order give the same bits.
+"""
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from ocssl_jax import settings
+from ocssl_jax.build import check_names
+from ocssl_jax.checkpoint import Checkpoints, steps_in
+from ocssl_jax.compiling import jit
+from ocssl_jax.core import Array, Key, Stream, TrainState
+from ocssl_jax.data import DATASETS
+from ocssl_jax.dotted import key as config_key
+from ocssl_jax.errors import UsageError, one_of
+from ocssl_jax.learning import make_learning
+from ocssl_jax.pixels import Images, Shape, filled, pixels_of, shape_of
+from ocssl_jax.probes import PROBES, Predict
+from ocssl_jax.probing import PROBE_KEY
+from ocssl_jax.step import Metrics
+from ocssl_jax.wiring import group, made, wired
+
+
+class Functions(NamedTuple):
+    """What a learner does with images of one size, jitted."""
+
+    init: Callable[..., TrainState]  # (key, pixels [b h w c])
+    # (state, pixels [b h w c], how many of them are real, boundary)
+    step: Callable[..., tuple[TrainState, Metrics]]
+    encode: Callable[..., Array]  # (state, pixels [m h w c]) -> [m f]
+
+
+class Learner:
+    """An online continual self-supervised learner, without labels and without an end.
+
+    Pixels are normalised as those of `config.stream.dataset` ('folder': as ImageNet's);
+    of `config.stream` only that and `batch_size` matter here, and `config.seeds` not at
+    all. A new size of images compiles anew.
+    """
+
+    def __init__(self, config: ConfigDict):
+        """A learner of a config from `configs/`, such as `default.get_config()`.
+
+        Raises:
+          UsageError: naming the first field that is not possible.
+        """
+        self.config = settings.resolve(config, {})
+        check_names(self.config)
+        if self.config.method.name == "supervised":
+            raise UsageError(
+                "config.method.name must not be 'supervised' here: a Learner is told "
+                "no labels"
+            )
+        self._functions = cache(self._made)
+
+    def init(self, key: Key, example: Images) -> TrainState:
+        """The state before the first image; `example` shows their size [n h w c].
+
+        Raises:
+          UsageError: if `example` is no batch of images, or they do not fit the config.
+        """
+        pixels = self._batch(example)
+        return self._functions(shape_of(pixels)).init(key, pixels)
+
+    def observe(
+        self, state: TrainState, images: Images, *, boundary: bool = False
+    ) -> tuple[TrainState, Metrics]:
+        """Learn from what has arrived.
+
+        Args:
+          state: of `init`, `observe` or `load`; it is used up, go on with the new one.
+          images: [n h w c] in the order of arrival, n from 1 to
+            `config.stream.batch_size`; fewer rows are masked, not compiled anew.
+          boundary: whether a task begins here, for strategies that want to know; those
+            that are free of tasks, as CLIMB, ignore it.
+
+        Returns:
+          The new state, and what a run logs of a stream batch: `loss` and others. Both
+          may still be being computed.
+
+        Raises:
+          UsageError: if `images` cannot be taken.
+        """
+        pixels = pixels_of(images)
+        size = self.config.stream.batch_size
+        if len(pixels) > size:
+            raise UsageError(
+                f"at most config.stream.batch_size={size} images can be observed at "
+                f"once, got {len(pixels)}"
+            )
+        step = self._functions(shape_of(pixels)).step
+        return step(state, self._batch(pixels), len(pixels), boundary)
+
+    def embed(self, state: TrainState, images: Images) -> np.ndarray:
+        """Features [n f] float32 of any number of images, by the encoder.
+
+        The state is as it was. `config.probe.batch_size` images are encoded at a time.
+
+        Raises:
+          UsageError: if `images` cannot be taken.
+        """
+        pixels, size = pixels_of(images), self.config.probe.batch_size
+        encode = self._functions(shape_of(pixels)).encode
+        parts = [pixels[i : i + size] for i in range(0, len(pixels), size)]
+        found = [encode(state, filled(part, size))[: len(part)] for part in parts]
+        return np.concatenate(jax.device_get(found))
+
+    def probe(
+        self,
+        state: TrainState,
+        images: Images,
+        labels: Any,
+        *,
+        name: str = "",
+        held_out: tuple[Images, Any] | None = None,
+    ) -> Callable[[Images], np.ndarray]:
+        """A classifier on the features, fitted to a few labelled images.
+
+        Args:
+          state: the encoder's; the classifier keeps a reference to it, so fit it anew
+            once the state has been observed with.
+          images: [n h w c].
+          labels: [n], any integers.
+          name: of the probe; '': the first of `config.probe.names`.
+          held_out: images and labels to choose an epoch by, which 'linear' needs.
+
+        Returns:
+          A function of images [m h w c] that gives their labels [m].
+
+        Raises:
+          UsageError: if the probe cannot be fitted to what is given.
+        """
+        name = name or next(iter(self.config.probe.names), "ridge")
+        one_of("probe.names", name, PROBES)
+        fields = group(self.config.probe, name)
+        what = f"probe.{name}"
+        fit = made(PROBES[name], what, **wired(PROBES[name], what, fields))
+        key = jax.random.fold_in(state.key, PROBE_KEY)
+        held = (self.embed(state, held_out[0]), held_out[1]) if held_out else ()
+        given = self.embed(state, images), np.asarray(labels)
+        predict: Predict = made(fit, what, key, *given, *held)
+        return lambda new: predict(self.embed(state, new))
+
+    def save(self, folder: str | Path, state: TrainState) -> None:
+        """Write a state to `folder`, in place of an earlier one of the same learner.
+
+        Raises:
+          UsageError: if the folder holds a state that is as old or older.
+          StorageError: if it cannot be written; an earlier one is still there then.
+        """
+        place, step = Path(folder).expanduser(), int(state.step)
+        saves = Checkpoints(place, keep=1)
+        latest = saves.latest()
+        if latest is None or latest < step:
+            about = {"config": settings.as_json(self.config)}
+            saves.save(step, [state], about)
+        saves.close()
+        if latest is not None and latest >= step:
+            raise UsageError(
+                f"{place} holds the state after stream batch {latest}, this is the one "
+                f"after {step}: a folder only takes later ones"
+            )
+
+    def load(self, folder: str | Path, example: Images) -> TrainState:
+        """The state in `folder`, bit by bit; `example` shows the images' size.
+
+        Raises:
+          UsageError: if there is none, or it is of another config or image size.
+        """
+        place = Path(folder).expanduser()
+        if not steps_in(place):
+            raise UsageError(f"{place} holds no state of a learner")
+        saves = Checkpoints(place, keep=1)
+        like = self.init(jax.random.key(0), example)
+        [state], about = saves.restore([like])
+        saves.close()
+        mine = config_key(settings.as_json(self.config))
+        if config_key(about.get("config", {})) != mine:
+            raise UsageError(f"{place} holds a state of a learner of another config")
+        return state
+
+    def _made(self, shape: Shape) -> Functions:
+        spec = DATASETS[self.config.stream.dataset]
+        if len(spec.mean) != shape[2]:
+            raise UsageError(
+                f"images have {shape[2]} channels; pixels are normalised as those of "
+                f"config.stream.dataset={self.config.stream.dataset!r}, which have "
+                f"{len(spec.mean)}"
+            )
+        learning = make_learning(self.config, shape=shape, mean=spec.mean, std=spec.std)
+
+        def first(key: Key, pixels: Array) -> TrainState:
+            return learning.init(key, stream_of(pixels, 1, True, jnp.int32(0)))
+
+        def step(
+            state: TrainState, pixels: Array, real: Array, boundary: Array
+        ) -> tuple[TrainState, Metrics]:
+            stream = stream_of(pixels, real, boundary, state.step)
+            return learning.step(state, stream)
+
+        def encode(state: TrainState, pixels: Array) -> Array:
+            variables = learning.method.encoder(state.params["method"], state.model)
+            return learning.encode(variables, pixels)
+
+        return Functions(jit(first), jit(step, donate_argnums=0), jit(encode))
+
+    def _batch(self, images: Images) -> np.ndarray:
+        """Pixels of a whole stream batch, filled up with rows that will be masked."""
+        return filled(pixels_of(images), self.config.stream.batch_size)
+
+
+def stream_of(
+    pixels: Array, real: Array | int, boundary: Array | bool, step: Array
+) -> Stream:
+    """What arrives as stream batch `step` [], counted from 0, a boundary if the first.
+
+    The images [b h w c], of which `real` [] count, are numbered as they arrive.
+    """
+    row = jnp.arange(len(pixels))
+    return Stream(
+        image=pixels,
+        id=(step * len(pixels) + row) & jnp.iinfo(jnp.int32).max,
+        mask=row < real,
+        boundary=boundary | (step == 0),
+    )

@@ -1,0 +1,195 @@
+"""iCaRL with one head (Rebuffi et al. 2017), as MIR's authors ran it online.
+
+x <- stream(b);   y <- one exemplar of each class of earlier tasks, with stored logits
+L = mean CE(x) + weight * KL(softmax stored || softmax logits of y), mean over rows and
+    classes
+when a task has ended:  quota <- N / classes seen, rounded down
+                        each class keeps its first `quota` exemplars; those of the new
+                        ones are herded from all images of the task;
+                        logits are stored anew
+classify as the class whose exemplars' mean logits are nearest
+
+The images of the present task are kept until it ends, beside the N exemplars. A task is
+known to have ended when the next one begins; a classifier that is asked for in between
+is one of a task that has just ended, and changes nothing.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from ocssl_jax.core import (
+    Array,
+    Augment,
+    Batch,
+    Head,
+    Items,
+    Key,
+    Learner,
+    Memory,
+    Model,
+    Outputs,
+    Stream,
+)
+from ocssl_jax.losses import masked_mean
+from ocssl_jax.memory.fifo import fifo
+from ocssl_jax.strategies.base import Strategy
+from ocssl_jax.strategies.herding import (
+    NOT_CHOSEN,
+    class_means,
+    herded,
+    members,
+    nearest_mean,
+)
+from ocssl_jax.strategies.past import joined
+
+CHUNK = 100  # images encoded at once when a task has ended
+
+
+class Exemplars(NamedTuple):
+    """Images that stand for classes."""
+
+    items: Items  # [N ...]
+    place: Array  # [N] int32, in its class's order of choice; NOT_CHOSEN where free
+    logits: Array  # [N k] float32, when the last task ended
+
+
+class Herd(NamedTuple):
+    """State of iCaRL."""
+
+    exemplars: Exemplars
+    present: Any  # a memory of all of the present task
+
+
+def icarl(*, memory_size: int, task_size: int, distill_weight: float) -> Strategy:
+    """ICaRL with N exemplars.
+
+    Args:
+      memory_size: exemplars of all classes together, N.
+      task_size: images of a task that are kept until it ends; of more the newest.
+      distill_weight: of the distillation loss.
+    """
+    store = fifo(task_size, feature_decay=0.0)
+
+    def init(key: Key, learner: Learner, stream: Stream) -> tuple[Any, Herd]:
+        del key
+        item = jax.tree.map(lambda rows: rows[0], stream.items())
+        classes = jax.eval_shape(learner.embed, stream.image[:1]).shape[1]
+        rows = lambda x: jnp.zeros((memory_size, *x.shape), x.dtype)
+        exemplars = Exemplars(
+            items=jax.tree.map(rows, item),
+            place=jnp.full(memory_size, NOT_CHOSEN, jnp.int32),
+            logits=jnp.zeros((memory_size, classes)),
+        )
+        return (), Herd(exemplars, store.init(item, jnp.zeros((1,))))
+
+    def settled(state: Herd, learner: Learner) -> Herd:
+        """The state once the present task has ended."""
+        exemplars = chosen(state.exemplars, state.present, store, learner)
+        empty = store.init(
+            jax.tree.map(lambda x: x[0], exemplars.items), jnp.zeros((1,))
+        )
+        return Herd(exemplars, empty)
+
+    def begin(
+        key: Key, state: Herd, learner: Learner, stream: Stream
+    ) -> tuple[Herd, Model]:
+        del key
+        ended = stream.boundary & (store.size(state.present) > 0)
+        state = jax.lax.cond(ended, lambda s: settled(s, learner), lambda s: s, state)
+        return state, learner.model
+
+    def draw(
+        key: Key, state: Herd, learner: Learner, stream: Stream, augment: Augment
+    ) -> Batch:
+        del learner
+        k_old, k_views, k_new = jax.random.split(key, 3)
+        held = state.exemplars
+        slot, real = one_a_class(k_old, held)
+        items = jax.tree.map(lambda x: x[slot], held.items)
+        old = Batch(augment(k_views, items["image"]), real, items)
+        new = Batch(augment(k_new, stream.image), stream.mask, stream.items())
+        return joined(old, new, apart=True, kept=held.logits[slot])
+
+    def loss(
+        params: Any, state: Herd, learner: Learner, batch: Batch, out: Outputs
+    ) -> dict[str, Array]:
+        del params, state, learner
+        then, now = (
+            jax.nn.log_softmax(z) for z in (batch.kept, out.z[0, : batch.replayed])
+        )
+        rows = jnp.mean(jnp.exp(then) * (then - now), axis=1)
+        return {"distill": distill_weight * masked_mean(rows, batch.replay_mask)}
+
+    def end(
+        key: Key, state: Herd, learner: Learner, stream: Stream, out: Outputs
+    ) -> tuple[Herd, Model]:
+        del out
+        present = store.add(
+            key,
+            state.present,
+            stream.items(),
+            jnp.zeros((len(stream.mask), 1)),
+            stream.mask,
+            embed=learner.embed,
+        )
+        return state._replace(present=present), learner.model
+
+    def head(state: Herd, learner: Learner) -> Head:
+        held = settled(state, learner).exemplars
+        assert learner.method.head is not None
+        means, known = class_means(
+            held.logits, held.items["label"], held.place < NOT_CHOSEN
+        )
+        return nearest_mean(learner.method.head(learner.params), means, known)
+
+    def metrics(state: Herd) -> dict[str, Array]:
+        count = jnp.sum(state.exemplars.place < NOT_CHOSEN)
+        return {"memory_images": count, "task_images": store.size(state.present)}
+
+    return Strategy(
+        init=init,
+        begin=begin,
+        draw=draw,
+        loss=loss,
+        end=end,
+        metrics=metrics,
+        head=head,
+    )
+
+
+def one_a_class(key: Key, held: Exemplars) -> tuple[Array, Array]:
+    """A random exemplar of each class [k], and whether there is one [k] bool."""
+    count, classes = held.logits.shape
+    own = members(held.items["label"], held.place < NOT_CHOSEN, classes)
+    score = jnp.where(own, jax.random.uniform(key, (classes, count)), -1.0)
+    return jnp.argmax(score, axis=1), jnp.any(own, axis=1)
+
+
+def chosen(held: Exemplars, present: Any, store: Memory, learner: Learner) -> Exemplars:
+    """The exemplars of all tasks, the present one's among them."""
+    items, real = store.rows(present)
+    classes = held.logits.shape[1]
+    among = lambda label, mask: jnp.any(members(label, mask, classes), axis=1)
+    known = among(held.items["label"], held.place < NOT_CHOSEN)
+    seen = jnp.sum(known | among(items["label"], real))
+    quota = len(held.place) // jnp.maximum(seen, 1)
+    place = herded(
+        logits_of(learner, items["image"]), items["label"], real, quota, classes
+    )
+    kept = jnp.where(held.place < quota, held.place, NOT_CHOSEN)
+    # The first of each class find the slots that are free: there are enough.
+    best = jnp.argsort(place)[: len(kept)]
+    free = jnp.argsort(kept, descending=True)[: len(best)]
+    slot = jnp.where(place[best] < NOT_CHOSEN, free, len(kept))
+    put = lambda old, new: old.at[slot].set(new[best], mode="drop")
+    items = jax.tree.map(put, held.items, items)
+    return Exemplars(items, put(kept, place), logits_of(learner, items["image"]))
+
+
+def logits_of(learner: Learner, images: Array) -> Array:
+    """[m k] of uint8 images [m h w c], with running BN statistics, a few at a time."""
+    one = lambda image: learner.embed(image[None])[0]
+    logits: Array = jax.lax.map(one, images, batch_size=CHUNK)
+    return logits

@@ -1,0 +1,141 @@
+"""iCaRL's herding, quotas and classifier against plain loops."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from tiny import equal, stream, tiny_learning
+
+from ocssl_jax.core import Learner
+from ocssl_jax.strategies.herding import NOT_CHOSEN, herded, nearest_mean
+
+herd = jax.jit(herded, static_argnums=4)
+
+
+def plainly_herded(x, y, mask, quota, classes):
+    place = np.full(len(x), NOT_CHOSEN)
+    for c in range(classes):
+        own = [i for i in range(len(x)) if mask[i] and y[i] == c]
+        mean, total, left = x[own].mean(axis=0) if own else None, 0.0, list(own)
+        for j in range(min(quota, len(own))):
+            gaps = [np.sum((mean - (total + x[i]) / (j + 1)) ** 2) for i in left]
+            best = left.pop(int(np.argmin(gaps)))
+            place[best], total = j, total + x[best]
+    return place
+
+
+@pytest.mark.parametrize("quota", [1, 3, 50])
+def test_herding_is_that_of_a_plain_loop(quota):
+    rng = np.random.default_rng(quota)
+    x, y = rng.normal(size=(40, 5)).astype(np.float32), rng.integers(0, 4, 40)
+    mask = rng.random(40) < 0.8
+    mask[y == 2] = False  # a class without rows
+    found = herd(jnp.asarray(x), jnp.asarray(y), jnp.asarray(mask), jnp.int32(quota), 4)
+    expected = plainly_herded(x.astype(np.float64), y, mask, quota, 4)
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_the_nearest_mean_is_a_linear_classifier():
+    rng = np.random.default_rng(0)
+    e, kernel, bias = (rng.normal(size=s) for s in ((50, 6), (6, 4), (4,)))
+    means, known = rng.normal(size=(4, 4)), np.array([True, True, False, True])
+    head = {"kernel": jnp.asarray(kernel), "bias": jnp.asarray(bias)}
+    found = nearest_mean(head, jnp.asarray(means), jnp.asarray(known))
+    scores = e @ np.asarray(found["kernel"]) + np.asarray(found["bias"])
+    logits = e @ kernel + bias
+    gaps = ((logits[:, None] - means[None]) ** 2).sum(axis=2)
+    gaps[:, ~known] = np.inf
+    np.testing.assert_array_equal(scores.argmax(axis=1), gaps.argmin(axis=1))
+
+
+@pytest.fixture(scope="module")
+def run():
+    made = tiny_learning(
+        strategy__name="icarl", method__name="supervised", augment__name="none"
+    )
+    batches = list(stream(12, short=False, labelled=True))
+    states, step = [made.init(jax.random.key(0), batches[0])], jax.jit(made.step)
+    for batch in batches:
+        states.append(step(states[-1], batch)[0])
+    return made, batches, states
+
+
+def held(state):
+    kept = state.strategy.exemplars
+    there = np.asarray(kept.place) < NOT_CHOSEN
+    return {
+        name: np.asarray(x)[there]
+        for name, x in {
+            **kept.items,
+            "place": kept.place,
+            "logits": kept.logits,
+        }.items()
+    }
+
+
+def test_nothing_is_chosen_before_a_task_has_ended(run):
+    _, _, states = run
+    assert not len(held(states[5])["id"]) and len(held(states[6])["id"])
+
+
+def test_quotas_shrink_as_classes_come(run):
+    """24 exemplars of 2 classes with 10 images each; then of 4 classes."""
+    _, _, states = run
+    first, second = held(states[6]), held(states[11])
+    assert np.unique(first["label"], return_counts=True)[1].tolist() == [10, 10]
+    assert np.unique(second["label"], return_counts=True)[1].tolist() == [6] * 4
+    old = second["label"] < 2
+    kept = first["id"][first["place"] < 6]  # the first that were chosen
+    assert sorted(second["id"][old]) == sorted(kept)
+
+
+def test_exemplars_are_herded_from_the_whole_task_by_the_learner_at_its_end(run):
+    made, batches, states = run
+    state = states[10]
+    learner = Learner(state.params["method"], state.model, made.method, made.prepare)
+    image = np.concatenate([b.image for b in batches[5:10]])
+    label = np.concatenate([b.label for b in batches[5:10]])
+    ids = np.concatenate([b.id for b in batches[5:10]])
+    z = np.asarray(learner.embed(jnp.asarray(image)), np.float64)
+    place = plainly_herded(z, label, np.ones(20, bool), 6, 4)
+    found = held(states[11])
+    assert set(found["id"][found["label"] > 1]) == set(ids[place < 6])
+    again = learner.embed(jnp.asarray(found["image"]))
+    np.testing.assert_allclose(found["logits"], again, rtol=1e-4, atol=1e-5)
+
+
+def test_asking_for_the_classifier_changes_nothing(run):
+    """It is the one of the exemplars that the next boundary chooses."""
+    made, batches, states = run
+    before = jax.device_get(states[10])
+    head = jax.jit(made.head)(states[10])
+    assert equal(before, states[10])
+    known = np.asarray(head["bias"]) > -1e29
+    assert known.tolist() == [True] * 4 + [False] * 6
+    found = held(states[11])
+    state = states[10]
+    learner = Learner(state.params["method"], state.model, made.method, made.prepare)
+    means = [found["logits"][found["label"] == c].mean(axis=0) for c in range(4)]
+    seen = learner.encode(batches[0].image)
+    gaps = ((np.asarray(seen.z)[:, None] - np.array(means)[None]) ** 2).sum(axis=2)
+    scores = np.asarray(seen.e) @ np.asarray(head["kernel"]) + np.asarray(head["bias"])
+    np.testing.assert_array_equal(scores.argmax(axis=1), gaps.argmin(axis=1))
+
+
+def test_one_exemplar_of_each_old_class_is_distilled(run):
+    made, batches, states = run
+    state, batch = states[11], batches[11]
+    learner = Learner(state.params["method"], state.model, made.method, made.prepare)
+    augment = lambda key, image: made.prepare(image)[None]
+    found = made.strategy.draw(
+        jax.random.key(0), state.strategy, learner, batch, augment
+    )
+    mask = np.asarray(found.replay_mask)
+    assert mask.tolist() == [True] * 4 + [False] * 6
+    assert np.asarray(found.items["label"])[:4].tolist() == [0, 1, 2, 3]
+    out = made.method.loss(learner.params, learner.model, found, jax.random.key(0))
+    terms = made.strategy.loss((), state.strategy, learner, found, out)
+    softmax = lambda z: np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
+    p, q = (softmax(np.asarray(z, np.float64)[:4]) for z in (found.kept, out.z[0]))
+    expected = np.mean(p * (np.log(p) - np.log(q)))  # over rows and classes
+    np.testing.assert_allclose(terms["distill"], expected, rtol=1e-3)
