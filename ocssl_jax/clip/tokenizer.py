@@ -1,8 +1,8 @@
 """CLIP's byte-pair encoding, offline.
 
-The table of merges is not part of this library (its licence is OpenAI's to give): it is
-read from a file that comes with every checkpoint or with the open_clip wheel. The
-engine is the `tokenizers` package, set up by CLIP's rules:
+The table of merges is no part of this library: it is read from a file that comes with
+every checkpoint, or with the open_clip wheel. The engine is the `tokenizers` package,
+set up by CLIP's rules:
 
 * text is repaired (ftfy), HTML entities resolved twice, white space made one blank,
   letters made small;

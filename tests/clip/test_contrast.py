@@ -60,7 +60,7 @@ def wide(n):
 @pytest.mark.parametrize("negatives", ["class", "instance"])
 @pytest.mark.parametrize("objective", [LINEAR, HINGE])
 def test_full_batch_at_rate_1_has_the_full_gradient(objective, negatives):
-    """Spec 6.1, in float64; the value that is logged is the objective."""
+    """In float64; the value that is logged is the objective."""
     objective = objective._replace(negatives=negatives)
     with jax.enable_x64(True):
         weights = features()
@@ -113,7 +113,7 @@ def test_averages_step_by_step(objective):
 
 
 def test_average_in_closed_form():
-    """Spec 6.7: u_n = g + (1 - rate)^n (u_0 - g)."""
+    """u_n = g + (1 - rate)^n (u_0 - g)."""
     u, g, rate = 3.0, 0.2, 0.25
     log_u = jnp.log(jnp.array([u]))
     for n in range(1, 20):
@@ -129,7 +129,7 @@ def test_average_in_closed_form():
 
 @pytest.mark.parametrize("tau", [0.01, 0.5])
 def test_two_rows_in_closed_form(tau):
-    """Spec 6.4: of one negative tau log exp(a / tau) = a."""
+    """Of one negative tau log exp(a / tau) = a."""
     for similarity, gcl, hinge in [
         (jnp.eye(2), -2.0, 0.0),
         (1 - jnp.eye(2), 2.0, 2 * 1.3**2),
@@ -148,7 +148,7 @@ def test_two_rows_in_closed_form(tau):
 
 
 def test_identities_of_the_image_side():
-    """Facts (a) and (c): class counts give g_I, and g_I gives the cross entropy."""
+    """Class counts give g_I, and a number of the class gives g_T."""
     with jax.enable_x64(True):
         x, t = features()
         s = np.asarray(unit(x) @ unit(t).T)  # [n k]
@@ -166,7 +166,7 @@ def test_identities_of_the_image_side():
             terms = counts * np.exp((s[i] - s[i, y]) / tau)
             exact = terms[other].sum() / counts[other].sum()
             np.testing.assert_allclose(state.image[i], np.log(exact), rtol=1e-12)
-            # (b): the text side is a number of the class less the row's own cosine.
+            # The text side is a number of the class less the row's own cosine.
             images = np.exp(s[y != LABEL, y] / tau).mean()
             expected = np.log(images) - s[i, y] / tau
             np.testing.assert_allclose(state.text[i], expected, rtol=1e-12)
@@ -174,7 +174,7 @@ def test_identities_of_the_image_side():
 
 @pytest.mark.parametrize("objective", [LINEAR, HINGE])
 def test_order_padding_and_unseen_images_change_nothing(objective):
-    """Spec 6.12."""
+    """Nor do images of the run that are not in the batch."""
     run = partial(step, rate=0.4, objective=objective)
     x, t = features()
     s = cosines((x, t), LABEL).astype(jnp.float32)
@@ -230,7 +230,7 @@ def test_importance_restores_the_pool():
 @pytest.mark.parametrize("objective", [LINEAR, HINGE])
 @pytest.mark.parametrize("tau", [0.005, 0.01])
 def test_no_overflow_at_low_temperatures(objective, tau):
-    """Spec 6.11: the worst cosines, -1 of the pair and 1 of all negatives."""
+    """The worst cosines, -1 of the pair and 1 of all negatives."""
     objective = objective._replace(temperature=tau, margin=0.5)
     n = len(LABEL)
     worst = jnp.where(jnp.eye(n, dtype=bool), -1.0, 1.0)
@@ -264,7 +264,7 @@ def test_cut_weights_are_counted():
 
 
 def test_tracking_improves_with_a_slower_rate():
-    """Spec 6.10: at fixed weights a slow average is nearer to g than a fast one."""
+    """At fixed weights a slow average is nearer to g than a fast one."""
     x, t = features(24, seed=3)
     label = np.arange(24) % 4
     s = np.asarray(cosines((x, t), label), np.float32)

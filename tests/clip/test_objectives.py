@@ -26,7 +26,7 @@ ACTIVE = np.ones(4, bool)
 
 
 def test_group_dro_of_the_full_batch_has_the_full_gradient():
-    """Spec 6.2, in float64."""
+    """Averages of one visit at rate 1 are the numbers themselves; in float64."""
     with jax.enable_x64(True):
         weights, rows = features(), rows_of(LABEL)
 
@@ -73,7 +73,7 @@ def test_gcl_of_the_full_batch_is_the_mean_over_rows():
 
 @pytest.mark.parametrize("strength", [0.02, 0.3, 5.0])
 def test_dual_identity(strength):
-    """Spec 6.3: the value is that of its own p, and no other p is better."""
+    """The value is that of its own p, and no other p is better."""
     with jax.enable_x64(True):
         losses = jnp.array([0.3, -0.2, 1.1, 9.0])
         active = jnp.array([True, True, True, False])
@@ -89,7 +89,7 @@ def test_dual_identity(strength):
 
 
 def test_robust_weights_in_closed_form():
-    """Spec 6.6 and 6.3's limits: the mean and the largest of the losses."""
+    """A softmax of two, and the limits: the mean and the largest of the losses."""
     both = jnp.array([True, True])
     value, p = robust(jnp.array([1.0, 0.0]), both, 1.0)
     np.testing.assert_allclose(p, [0.7310586, 0.2689414], atol=1e-6)
@@ -105,7 +105,7 @@ def test_robust_weights_in_closed_form():
 
 @pytest.mark.parametrize(("similar", "expected"), [("own", 0.0), ("other", 3.38)])
 def test_group_dro_of_two_rows(similar, expected):
-    """Spec 6.4."""
+    """Of one negative each: the losses are the surrogates themselves."""
     s = jnp.eye(2) if similar == "own" else 1 - jnp.eye(2)
     found, _ = step(estimators(2), s, rows_of([0, 1]), rate=0.9, objective=HINGE)
     args = (found, jnp.ones(2), jnp.arange(2), jnp.ones(2, bool))
@@ -162,7 +162,7 @@ def estimate(draws, weight, values):
 @pytest.mark.parametrize("weighting", ["gcl", "gdro"])
 @pytest.mark.parametrize("sampler", ["uniform", "class_balanced"])
 def test_shares_make_estimates_unbiased(sampler, weighting):
-    """Spec 6.9: at fixed per-row losses the mean over batches is the whole pool's."""
+    """At fixed per-row losses the mean over batches is the whole pool's."""
     rng = np.random.default_rng(0)
     values = rng.uniform(0.5, 1.5, size=len(LABEL))
     p = np.array([0.1, 0.5, 0.1, 0.3]) if weighting == "gdro" else COUNTS / 10
@@ -222,7 +222,7 @@ def test_info_nce_by_hand():
 
 
 def test_cross_entropy_is_the_softplus_of_the_contrast():
-    """Fact (c) of the spec: CE = softplus(log sum over others of exp of the gap)."""
+    """CE = softplus(log sum over others of exp of the gap)."""
     s = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
     label, candidates = np.array([0, 2, 2, 0, 0]), np.array([True, False, True, True])
     mask = np.array([True, True, True, True, False])
@@ -243,7 +243,7 @@ def test_cross_entropy_is_the_softplus_of_the_contrast():
 
 
 def test_classes_without_rows_weigh_nothing():
-    """Spec 6.12 for group DRO: more classes that are not in the pool change nothing."""
+    """More classes that are not in the pool change nothing."""
     s = cosines(features(), LABEL).astype(jnp.float32)
     found, _ = step(estimators(10), s, rows_of(LABEL), rate=0.5, objective=HINGE)
     args = jnp.asarray(FULL_SHARE), jnp.asarray(LABEL)
