@@ -3,6 +3,7 @@
 from dataclasses import replace
 from functools import cache
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,7 +14,7 @@ from ocssl_jax.clip import objectives
 from ocssl_jax.clip.architecture import ARCHITECTURES
 from ocssl_jax.clip.criteria import CRITERIA, Batch, Classes
 from ocssl_jax.clip.step import adamw, make_step
-from ocssl_jax.clip.towers import random_params
+from ocssl_jax.clip.towers import random_params, shapes_of
 
 MICRO = ARCHITECTURES["micro"]
 SMALL = replace(
@@ -130,6 +131,33 @@ def test_the_scale_is_kept():
     assert after.params["logit_scale"] == state.params["logit_scale"]
     moved = jax.tree.map(lambda a, b: bool((a != b).any()), after.params, state.params)
     assert any(jax.tree.leaves(moved["image"])) and any(jax.tree.leaves(moved["text"]))
+
+
+def test_true_sizes_keep_the_state_as_it_is():
+    """ViT-B/16 on a hundred classes, traced only: float32 in, the same tree out."""
+    base = ARCHITECTURES["ViT-B-16"]
+    criterion = CRITERIA["gdro"](temperature=0.01, **SETTINGS["gdro"])
+    init, step = make_step(
+        base,
+        criterion,
+        adamw(1e-5, weight_decay=0.1),
+        augment=lambda key, x: x[None].astype(jnp.float32) / 255,
+        dtype=jnp.bfloat16,
+    )
+    shape = jax.ShapeDtypeStruct
+    row, number = shape((32,), jnp.int32), shape((32,), jnp.float32)
+    image = shape((32, 224, 224, 3), jnp.uint8)
+    rows = Batch(image, row, row, shape((32,), bool), number)
+    known = Classes(
+        shape((100,), jnp.int32), shape((100,), jnp.float32), shape((100,), bool)
+    )
+    state = jax.eval_shape(
+        lambda p: init(jax.random.key(0), p, 50_000, 100), shapes_of(base)
+    )
+    tokens = shape((100, 16), jnp.int32)
+    after, metrics = jax.eval_shape(step, state, rows, known, tokens)
+    chex.assert_trees_all_equal_shapes_and_dtypes(after, state)
+    assert all(x.shape == () for x in metrics.values())
 
 
 @pytest.mark.parametrize("name", ["info_nce", "cross_entropy"])
