@@ -40,3 +40,19 @@ def vit_part(name: str, shape: tuple[int, ...]) -> np.ndarray:
     if name.endswith("scale"):
         return 1 + np.float32(0.3) * x
     return np.float32(0.3) * x
+
+
+def clip_part(name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """One tensor of a CLIP by its name in a file of weights, kernels twice He's size.
+
+    Large kernels tell one activation from another; small ones leave both linear.
+    """
+    x = uniform(name, shape)
+    if len(shape) == 2 and "embedding" in name:
+        return np.float32(0.5) * x
+    if len(shape) >= 2:
+        inputs = shape[0] if name in ("visual.proj", "text_projection") else shape[1:]
+        return x * np.float32(2 * math.sqrt(6 / np.prod(inputs)))
+    if name.endswith("weight"):
+        return 1 + np.float32(0.3) * x
+    return np.asarray(np.float32(0.3) * x)  # NumPy makes a number of shape ()

@@ -6,9 +6,12 @@ follow. Nothing here looks across images, so there are no batch statistics.
 
 The attention itself is `jax.nn.dot_product_attention`. Flax's `nn.MultiHeadAttention`
 cannot be used: its one `use_bias` is for queries, keys, values and the map behind them
-alike, and here only the last has a bias.
+alike, and here only the last has a bias. `Block` serves the towers of CLIP
+(`ocssl_jax.clip`) as well, which have all biases, may have another activation and, for
+texts, a causal mask.
 """
 
+from collections.abc import Callable
 from functools import partial
 
 import chex
@@ -31,6 +34,9 @@ LARGE_PATCH = 16
 
 # PyTorch's truncated normal cuts at +-2, a hundred deviations away: the normal itself.
 token_init = nn.initializers.normal(0.02)
+
+# Without `approximate=False` Flax's is the approximation by tanh.
+gelu = partial(nn.gelu, approximate=False)
 
 
 def patch_side(side: int) -> int:
@@ -64,23 +70,28 @@ def layer_norm(epsilon: float, dtype: DTypeLike, name: str | None = None) -> nn.
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention; queries, keys and values come without a bias.
+    """Multi-head self-attention.
 
     Attributes:
       heads: must divide the width of the tokens.
       dtype: of the computation; the softmax is float32.
+      biased: whether queries, keys and values have a bias.
+      causal: whether a token sees itself and those before it only.
     """
 
     heads: int
     dtype: DTypeLike
+    biased: bool = False
+    causal: bool = False
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """[n t w] -> [n t w]."""
         n, t, w = x.shape
-        qkv = Linear(3 * w, False, self.dtype, name="qkv")(x)
+        qkv = Linear(3 * w, self.biased, self.dtype, name="qkv")(x)
         q, k, v = jnp.moveaxis(qkv.reshape(n, t, 3, self.heads, w // self.heads), 2, 0)
-        y = jax.nn.dot_product_attention(q, k, v).reshape(n, t, w)
+        y = jax.nn.dot_product_attention(q, k, v, is_causal=self.causal)
+        y = y.reshape(n, t, w)
         return Linear(w, True, self.dtype, name="out")(y)
 
 
@@ -90,20 +101,31 @@ class Block(nn.Module):
     Attributes:
       heads: of the attention.
       dtype: of the computation.
+      epsilon: of the norms.
+      activation: inside the perceptron.
+      biased: see `Attention`.
+      causal: see `Attention`.
     """
 
     heads: int
     dtype: DTypeLike
+    epsilon: float = 1e-6
+    activation: Callable[[Array], Array] = gelu
+    biased: bool = False
+    causal: bool = False
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """[n t w] -> [n t w]."""
-        norm = partial(layer_norm, 1e-6, self.dtype)
+        norm = partial(layer_norm, self.epsilon, self.dtype)
         linear = partial(Linear, use_bias=True, dtype=self.dtype)
         width = x.shape[-1]
-        x = x + Attention(self.heads, self.dtype, name="attention")(norm("norm1")(x))
+        attention = Attention(
+            self.heads, self.dtype, self.biased, self.causal, name="attention"
+        )
+        x = x + attention(norm("norm1")(x))
         y = linear(4 * width, name="linear1")(norm("norm2")(x))
-        return x + linear(width, name="linear2")(nn.gelu(y, approximate=False))
+        return x + linear(width, name="linear2")(self.activation(y))
 
 
 class Vit(nn.Module):
