@@ -63,7 +63,7 @@ def test_the_reduced_resnet_starts_as_torchs_layers_do():
     """Uniform within 1/sqrt(fan-in), scales of 1: no branch starts as 0."""
     net = make_backbone(
         "reduced_resnet18",
-        image_size=8,
+        image_size=32,
         dtype=jnp.float32,
         width=4,
         depth=0,
