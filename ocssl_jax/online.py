@@ -25,12 +25,20 @@ from ocssl_jax import settings
 from ocssl_jax.build import check_names
 from ocssl_jax.checkpoint import Checkpoints, steps_in
 from ocssl_jax.compiling import jit
-from ocssl_jax.core import Array, Key, Stream, TrainState
+from ocssl_jax.core import Array, Key, TrainState
 from ocssl_jax.data import DATASETS
 from ocssl_jax.dotted import key as config_key
 from ocssl_jax.errors import UsageError, one_of
 from ocssl_jax.learning import make_learning
-from ocssl_jax.pixels import Images, Shape, filled, pixels_of, shape_of
+from ocssl_jax.pixels import (
+    Images,
+    Shape,
+    filled,
+    labels_of,
+    pixels_of,
+    shape_of,
+    stream_of,
+)
 from ocssl_jax.probes import PROBES, Predict
 from ocssl_jax.probing import PROBE_KEY
 from ocssl_jax.step import Metrics
@@ -41,13 +49,14 @@ class Functions(NamedTuple):
     """What a learner does with images of one size, jitted."""
 
     init: Callable[..., TrainState]  # (key, pixels [b h w c])
-    # (state, pixels [b h w c], how many of them are real, boundary)
+    # (state, pixels [b h w c], labels [b] or None, how many are real, boundary)
     step: Callable[..., tuple[TrainState, Metrics]]
     encode: Callable[..., Array]  # (state, pixels [m h w c]) -> [m f]
+    classes: int  # of a supervised method; 0: it takes no labels
 
 
 class Learner:
-    """An online continual self-supervised learner, without labels and without an end.
+    """An online continual learner, without an end; without labels if it needs none.
 
     Pixels are normalised as those of `config.stream.dataset` ('folder': as ImageNet's);
     of `config.stream` only that and `batch_size` matter here, and `config.seeds` not at
@@ -62,11 +71,6 @@ class Learner:
         """
         self.config = settings.resolve(config, {})
         check_names(self.config)
-        if self.config.method.name == "supervised":
-            raise UsageError(
-                "config.method.name must not be 'supervised' here: a Learner is told "
-                "no labels"
-            )
         self._functions = cache(self._made)
 
     def init(self, key: Key, example: Images) -> TrainState:
@@ -79,7 +83,12 @@ class Learner:
         return self._functions(shape_of(pixels)).init(key, pixels)
 
     def observe(
-        self, state: TrainState, images: Images, *, boundary: bool = False
+        self,
+        state: TrainState,
+        images: Images,
+        labels: Any = None,
+        *,
+        boundary: bool = False,
     ) -> tuple[TrainState, Metrics]:
         """Learn from what has arrived.
 
@@ -87,6 +96,7 @@ class Learner:
           state: of `init`, `observe` or `load`; it is used up, go on with the new one.
           images: [n h w c] in the order of arrival, n from 1 to
             `config.stream.batch_size`; fewer rows are masked, not compiled anew.
+          labels: [n] whole numbers from 0, for `config.method.name='supervised'` alone.
           boundary: whether a task begins here, for strategies that want to know; those
             that are free of tasks, as CLIMB, ignore it.
 
@@ -95,7 +105,7 @@ class Learner:
           may still be being computed.
 
         Raises:
-          UsageError: if `images` cannot be taken.
+          UsageError: if images or labels cannot be taken.
         """
         pixels = pixels_of(images)
         size = self.config.stream.batch_size
@@ -104,8 +114,10 @@ class Learner:
                 f"at most config.stream.batch_size={size} images can be observed at "
                 f"once, got {len(pixels)}"
             )
-        step = self._functions(shape_of(pixels)).step
-        return step(state, self._batch(pixels), len(pixels), boundary)
+        functions = self._functions(shape_of(pixels))
+        label = labels_of(labels, len(pixels), functions.classes)
+        label = None if label is None else filled(label, size)
+        return functions.step(state, self._batch(pixels), label, len(pixels), boundary)
 
     def embed(self, state: TrainState, images: Images) -> np.ndarray:
         """Features [n f] float32 of any number of images, by the encoder.
@@ -204,38 +216,30 @@ class Learner:
                 f"{len(spec.mean)}"
             )
         learning = make_learning(self.config, shape=shape, mean=spec.mean, std=spec.std)
+        supervised = learning.method.head is not None
+        classes = self.config.method.supervised.classes if supervised else 0
 
         def first(key: Key, pixels: Array) -> TrainState:
-            return learning.init(key, stream_of(pixels, 1, True, jnp.int32(0)))
+            label = jnp.zeros(len(pixels), jnp.int32) if classes else None
+            return learning.init(key, stream_of(pixels, label, 1, True, jnp.int32(0)))
 
         def step(
-            state: TrainState, pixels: Array, real: Array, boundary: Array
+            state: TrainState,
+            pixels: Array,
+            label: Array | None,
+            real: Array,
+            boundary: Array,
         ) -> tuple[TrainState, Metrics]:
-            stream = stream_of(pixels, real, boundary, state.step)
+            stream = stream_of(pixels, label, real, boundary, state.step)
             return learning.step(state, stream)
 
         def encode(state: TrainState, pixels: Array) -> Array:
             variables = learning.method.encoder(state.params["method"], state.model)
             return learning.encode(variables, pixels)
 
-        return Functions(jit(first), jit(step, donate_argnums=0), jit(encode))
+        step = jit(step, donate_argnums=0)
+        return Functions(jit(first), step, jit(encode), classes)
 
     def _batch(self, images: Images) -> np.ndarray:
         """Pixels of a whole stream batch, filled up with rows that will be masked."""
         return filled(pixels_of(images), self.config.stream.batch_size)
-
-
-def stream_of(
-    pixels: Array, real: Array | int, boundary: Array | bool, step: Array
-) -> Stream:
-    """What arrives as stream batch `step` [], counted from 0, a boundary if the first.
-
-    The images [b h w c], of which `real` [] count, are numbered as they arrive.
-    """
-    row = jnp.arange(len(pixels))
-    return Stream(
-        image=pixels,
-        id=(step * len(pixels) + row) & jnp.iinfo(jnp.int32).max,
-        mask=row < real,
-        boundary=boundary | (step == 0),
-    )

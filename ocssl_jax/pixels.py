@@ -1,9 +1,11 @@
-"""Images as a user of the library hands them over."""
+"""Images and labels as a user of the library hands them over."""
 
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
+from ocssl_jax.core import Array, Stream
 from ocssl_jax.errors import UsageError
 
 Images = Any  # [n h w c] uint8, or floats in [0, 1]: of NumPy, JAX or nested lists
@@ -30,12 +32,53 @@ def pixels_of(images: Images) -> np.ndarray:
     return np.rint(found * 255).astype(np.uint8)
 
 
+def labels_of(labels: Any, images: int, classes: int) -> np.ndarray | None:
+    """Labels as int32 [images], below `classes`; None where that is 0 and none given.
+
+    Raises:
+      UsageError: if they are missing, not wanted, or others.
+    """
+    if not classes:
+        if labels is not None:
+            raise UsageError("labels are for config.method.name='supervised' alone")
+        return None
+    found = np.asarray([] if labels is None else labels)
+    known = found.shape == (images,) and np.issubdtype(found.dtype, np.integer)
+    if not known or found.min() < 0 or found.max() >= classes:
+        raise UsageError(
+            f"labels must be {images} whole numbers from 0 to {classes - 1}, one an "
+            f"image (config.method.supervised.classes={classes})"
+        )
+    return found.astype(np.int32)
+
+
 def shape_of(pixels: np.ndarray) -> Shape:
     """Of one image."""
     height, width, channels = pixels.shape[1:]
     return height, width, channels
 
 
-def filled(pixels: np.ndarray, size: int) -> np.ndarray:
-    """The first `size` images, repeated from the first on where there are fewer."""
-    return pixels[np.arange(size) % len(pixels)]
+def filled(rows: np.ndarray, size: int) -> np.ndarray:
+    """The first `size` rows, repeated from the first on where there are fewer."""
+    return rows[np.arange(size) % len(rows)]
+
+
+def stream_of(
+    pixels: Array,
+    label: Array | None,
+    real: Array | int,
+    boundary: Array | bool,
+    step: Array,
+) -> Stream:
+    """What arrives as stream batch `step` [], counted from 0, a boundary if the first.
+
+    The images [b h w c], of which `real` [] count, are numbered as they arrive.
+    """
+    row = jnp.arange(len(pixels))
+    return Stream(
+        image=pixels,
+        id=(step * len(pixels) + row) & jnp.iinfo(jnp.int32).max,
+        mask=row < real,
+        boundary=boundary | (step == 0),
+        label=label,
+    )

@@ -131,6 +131,27 @@ def test_what_is_no_stream_batch_is_refused(given, words):
         mine.observe(state, given)
 
 
+def test_a_classifier_learns_from_labels():
+    mine = learner(
+        method__name="supervised",
+        method__supervised__classes=3,
+        strategy__name="er",
+        augment__name="none",
+        optimizer__learning_rate=0.05,
+    )
+    state, losses = mine.init(jax.random.key(0), images()), []
+    for _ in range(30):
+        state, metrics = mine.observe(state, images(), [0, 2, 1, 2])
+        losses.append(float(metrics["loss"]))
+    assert losses[-1] < 0.2 * losses[0]
+    for labels in (None, [0, 1], [0, 1, 2, 3], [0.0, 1.0, 2.0, 2.0]):
+        with pytest.raises(UsageError, match="4 whole numbers from 0 to 2"):
+            mine.observe(state, images(), labels)
+    plain = learner()
+    with pytest.raises(UsageError, match="'supervised' alone"):
+        plain.observe(plain.init(jax.random.key(0), images()), images(), [0, 1, 0, 1])
+
+
 def test_a_config_is_checked_before_anything_is_made():
     config = tiny_config(**GRAY)
     config.strategy.name = "climbb"
@@ -147,8 +168,3 @@ def test_the_loop_of_the_readme_runs(tmp_path, monkeypatch, capsys):
     exec(compile(code, str(readme), "exec"), {})
     assert "(10, " in capsys.readouterr().out
     assert (tmp_path / "runs" / "camera" / "4").is_dir()
-
-
-def test_a_learner_that_wants_labels_is_refused():
-    with pytest.raises(UsageError, match="a Learner is told no labels"):
-        learner(method__name="supervised")
