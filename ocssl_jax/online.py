@@ -79,7 +79,7 @@ class Learner:
         Raises:
           UsageError: if `example` is no batch of images, or they do not fit the config.
         """
-        pixels = self._batch(example)
+        pixels = filled(pixels_of(example), self.config.stream.batch_size)
         return self._functions(shape_of(pixels)).init(key, pixels)
 
     def observe(
@@ -117,7 +117,7 @@ class Learner:
         functions = self._functions(shape_of(pixels))
         label = labels_of(labels, len(pixels), functions.classes)
         label = None if label is None else filled(label, size)
-        return functions.step(state, self._batch(pixels), label, len(pixels), boundary)
+        return functions.step(state, filled(pixels, size), label, len(pixels), boundary)
 
     def embed(self, state: TrainState, images: Images) -> np.ndarray:
         """Features [n f] float32 of any number of images, by the encoder.
@@ -239,7 +239,3 @@ class Learner:
 
         step = jit(step, donate_argnums=0)
         return Functions(jit(first), step, jit(encode), classes)
-
-    def _batch(self, images: Images) -> np.ndarray:
-        """Pixels of a whole stream batch, filled up with rows that will be masked."""
-        return filled(pixels_of(images), self.config.stream.batch_size)

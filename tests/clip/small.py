@@ -1,17 +1,14 @@
 """The small CLIP of the golden features, as files of open_clip and of Hugging Face."""
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
+from clip_features import CONFIG, IMAGES, TOKENS, hugging_face_config
 from formula import clip_part
 from safetensors.numpy import save_file
 
 GOLDEN = Path(__file__).parents[1] / "golden"
-sys.path.insert(0, str(GOLDEN))
-
-from clip_features import CONFIG, IMAGES, TOKENS, hugging_face_config  # noqa: E402
 
 __all__ = ["CONFIG", "FEATURES", "IMAGES", "SOURCES", "TOKENS", "folder", "tensors"]
 

@@ -1,7 +1,8 @@
 """Writes clip_features.npz: what open_clip and transformers make of a small CLIP.
 
-  python tests/golden/clip_features.py   needs open_clip_torch and transformers,
-                                         which no test does
+  PYTHONPATH=tests python tests/golden/clip_features.py
+
+which needs open_clip_torch and transformers, as no test does.
 
 Features of both towers, not normalised, computed in float64: `<source>_<activation>_
 {image,text}` [2 24] float64. Weights are `formula.clip_part` of the tensors' own names,
@@ -9,15 +10,10 @@ so that both libraries have other ones; images and tokens are below.
 """
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
-
-HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent))
-
-from formula import clip_part, uniform  # noqa: E402
+from formula import clip_part, uniform
 
 IMAGES = uniform("clip images", (2, 12, 12, 3))  # channels last
 TOKENS = np.array([[37, 5, 0, 11, 11, 38, 0, 0, 0], [37, 2, 38, 0, 0, 0, 0, 0, 0]])
