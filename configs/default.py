@@ -102,7 +102,11 @@ def method() -> ConfigDict:
             # the backbone's weights and random heads.
             "pretrained": "",
             "simclr": {"temperature": 0.5},
-            "supervised": {"classes": 10},  # labels are below that number
+            "supervised": {
+                "classes": 10,  # labels are below that number
+                "gated": False,  # logits times the sigmoid of another linear map
+                "dropout": 0.0,  # share of features the head does not see, in [0, 1)
+            },
             "mae": {  # needs backbone.name=vit_tiny
                 "mask_ratio": 0.75,  # of the patches, in (0, 1)
                 "decoder_layers": 4,
@@ -161,6 +165,12 @@ def strategy() -> ConfigDict:
                 "task_size": 10_000,  # images of a task, kept until it ends
                 "distill_weight": 1.0,
             },
+            "gen": {
+                "replay_batches": 4,  # rows replayed, in stream batches
+                "replay_weight": 3.0,  # of the losses over them
+                "generator": generator(),
+            },
+            "gen_mir": gen_mir(),
             "lump": {
                 "memory": "reservoir",
                 "alpha": 0.4,  # of Beta(alpha, alpha), the stream's share of a mixture
@@ -187,6 +197,50 @@ def strategy() -> ConfigDict:
                 "pure_parts": True,  # of the memory or of the stream, not of both
                 "batch_statistics": False,  # in judging; else BN's running ones
             },
+        }
+    )
+
+
+def generator() -> ConfigDict:
+    """The variational autoencoder of GEN and GEN-MIR."""
+    return ConfigDict(
+        {
+            "hidden": 128,  # units of a hidden layer
+            "latent": 50,  # dimensions
+            "depth": 1,  # hidden layers each way
+            "dropout": 0.0,  # of hidden units, in [0, 1)
+            "learning_rate": 1e-3,  # of Adam
+            "max_beta": 1.0,  # weight of the divergence
+            "warmup": 1000,  # images of an experience until that weight is 1
+        }
+    )
+
+
+def gen_mir() -> ConfigDict:
+    """GEN-MIR's own fields."""
+    return ConfigDict(
+        {
+            "replay_batches": 10,
+            "replay_weight": 3.0,
+            "generator": generator(),
+            "generator_rate": 1e-3,  # of the generator's virtual step
+            "sought": ("classifier", "generator"),  # whose replay is searched for
+            "steps": 10,  # of the search
+            "classifier_gain": {
+                "interference": 0.1,
+                "entropy": 1.0,
+                "diversity": 1.0,
+                "shell": 0.0,
+            },
+            "generator_gain": {
+                "kl": 0.1,
+                "reconstruction": 0.0,
+                "entropy": 1.0,
+                "diversity": 1.0,
+                "shell": 0.0,
+            },
+            "stale_step": False,
+            "fresh_noise": False,
         }
     )
 

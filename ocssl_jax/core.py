@@ -27,7 +27,9 @@ Variables = dict[str, Any]
 Items = dict[str, Array]  # memory rows: 'image' [m h w c] uint8, 'id' [m] int32, ...
 Prepare = Callable[[Array], Array]  # uint8 [m h w c] -> normalised float32
 Embed = Callable[[Array], Array]  # uint8 [m h w c] -> float32 [m d]
-Head = dict[str, Array]  # a linear classifier: 'kernel' [f k], 'bias' [k] float32
+# A linear classifier: 'kernel' [f k], 'bias' [k] float32; if gated, 'gate_kernel' and
+# 'gate_bias' of the same shapes, whose sigmoid its logits are multiplied by.
+Head = dict[str, Array]
 Augment = Callable[[Key, Array], Array]  # uint8 [n h w c] -> float32 [v n h w c]
 
 

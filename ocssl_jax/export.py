@@ -21,8 +21,9 @@ def export(
     """Write `seed_<s>.safetensors` for each seed in `states` and one `encoder.json`.
 
     Tensors are named `params.*` and `batch_stats.*` as Flax names them, float32, those
-    of a supervised method's linear classifier `head.kernel` and `head.bias`. The JSON
-    holds what `make_backbone` needs and the pixels' mean and std.
+    of a supervised method's classifier `head.kernel` and `head.bias`, and `head.gate_*`
+    if it is gated. The JSON holds what `make_backbone` needs and the mean and std of
+    the pixels.
     """
     learning = experiment.learning
     found = encoders.of(states, learning.method, learning.head)

@@ -9,11 +9,12 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax.typing import DTypeLike
 
+from ocssl_jax.backbones.gated import Gated
 from ocssl_jax.backbones.linear import Linear
 from ocssl_jax.backbones.norm import BatchNorm, visible
 from ocssl_jax.core import Array
 
-__all__ = ["Aligner", "Identity", "Linear", "Predictor", "Projector"]
+__all__ = ["Aligner", "GatedHead", "Identity", "Linear", "Predictor", "Projector"]
 
 
 class Projector(nn.Module):
@@ -85,6 +86,25 @@ class Predictor(nn.Module):
 
 class Aligner(Predictor):
     """The predictor's shape, from the student's space to the teacher's (CLA)."""
+
+
+class GatedHead(nn.Module):
+    """One gated layer, whose outputs themselves are gated.
+
+    Attributes:
+      features: outputs d.
+      dtype: of the computation; parameters and outputs are float32.
+    """
+
+    features: int
+    dtype: DTypeLike
+
+    @nn.compact
+    def __call__(self, x: Array, *, train: bool, mask: Array | None = None) -> Array:
+        """[n f] -> [n d] float32; masked rows are 0."""
+        del train
+        x = Gated(self.features, False, self.dtype, name="gated")(visible(x, mask))
+        return visible(x.astype(jnp.float32), mask)
 
 
 class Identity(nn.Module):

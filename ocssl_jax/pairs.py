@@ -103,10 +103,20 @@ def needs_labels(config: ConfigDict, method: Method) -> None:
         )
 
 
+def needs_plain_logits(config: ConfigDict, method: Method) -> None:
+    """The classifier of iCaRL is linear because its logits are, in the features."""
+    del method
+    if config.strategy.name == "icarl" and config.method.supervised.gated:
+        raise UsageError(
+            "config.method.supervised.gated must be False with strategy icarl, got True"
+        )
+
+
 CHECKS: tuple[Callable[[ConfigDict, Method], None], ...] = (
     needs_distance,
     needs_two_views,
     needs_room,
     needs_whole_parts,
     needs_labels,
+    needs_plain_logits,
 )

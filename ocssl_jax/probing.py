@@ -10,7 +10,7 @@ the latter, as the reference's does: too high a number to be reported.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -190,8 +190,16 @@ def judge(
 def own(features: Features) -> Predict:
     """A supervised method's own classifier, which tells all classes apart."""
     assert features.head is not None
-    kernel, bias = (np.asarray(features.head[name]) for name in ("kernel", "bias"))
-    return lambda x: np.argmax(np.asarray(x) @ kernel + bias, axis=1)
+    head = {name: np.asarray(value) for name, value in features.head.items()}
+
+    def predict(x: Any) -> np.ndarray:
+        logits = np.asarray(x) @ head["kernel"] + head["bias"]
+        if "gate_kernel" in head:
+            gate = np.asarray(x) @ head["gate_kernel"] + head["gate_bias"]
+            logits *= 0.5 * (1 + np.tanh(gate / 2))  # a sigmoid that cannot overflow
+        return np.argmax(logits, axis=1)
+
+    return predict
 
 
 def fitted(

@@ -73,6 +73,9 @@ CHECKS: dict[str, Check] = {
     "strategy.gem.margin": COUNT,
     "strategy.icarl.task_size": POSITIVE,
     "strategy.icarl.distill_weight": COUNT,
+    "method.supervised.dropout": SHARE,
+    "strategy.gen_mir.generator_rate": ABOVE_0,
+    "strategy.gen_mir.steps": POSITIVE,
     "strategy.rals.selected": COUNT,
     "strategy.rals.part_size": (lambda x: x >= 2, "at least 2"),
     "optimizer.learning_rate": ABOVE_0,
@@ -92,6 +95,20 @@ CHECKS: dict[str, Check] = {
     "checkpoint.keep": POSITIVE,
     "log.every": POSITIVE,
 }
+
+GENERATOR: dict[str, Check] = {
+    "replay_batches": POSITIVE,
+    "replay_weight": COUNT,
+    "generator.hidden": WIDTH,
+    "generator.latent": WIDTH,
+    "generator.depth": POSITIVE,
+    "generator.dropout": SHARE,
+    "generator.learning_rate": ABOVE_0,
+    "generator.max_beta": COUNT,
+    "generator.warmup": COUNT,
+}
+for strategy in ("gen", "gen_mir"):
+    CHECKS |= {f"strategy.{strategy}.{k}": check for k, check in GENERATOR.items()}
 
 
 def validate(config: ConfigDict) -> None:

@@ -123,6 +123,8 @@ def learnt(config, batches=14):
     [
         (mir_mnist_split, "iid_offline"),
         (mir_mnist_split, "gem"),
+        (mir_mnist_split, "gen"),
+        (mir_mnist_split, "gen_mir"),
         (mir_mnist_permuted, "er"),
         (mir_mnist_permuted, "iid_online"),
     ],

@@ -43,6 +43,9 @@ def tiny_config(**fields: Any) -> ConfigDict:
     )
     config.strategy.er_mir.candidates = 9
     config.strategy.icarl.task_size = 24
+    for name in ("gen", "gen_mir"):
+        config.strategy[name].replay_batches = 2
+        config.strategy[name].generator.update({"hidden": 8, "latent": 3})
     overrides = {name.replace("__", "."): value for name, value in fields.items()}
     for name, value in overrides.items():
         dotted.put(config, name, value)

@@ -12,6 +12,7 @@ from flax import linen as nn
 from jax.typing import DTypeLike
 
 from ocssl_jax.backbones.convnet import ConvNet
+from ocssl_jax.backbones.gated import GatedMlp
 from ocssl_jax.backbones.mlp import Mlp
 from ocssl_jax.backbones.resnet import ResNet
 from ocssl_jax.backbones.resnet9 import ResNet9
@@ -97,11 +98,12 @@ BACKBONES: dict[str, tuple[Factory, int]] = {
     "wide_resnet9": (_any_size(ResNet9), 128),
     "convnet": (_any_size(ConvNet), 32),
     "mlp": (_any_size(Mlp), 64),
+    "gated_mlp": (_any_size(GatedMlp), 64),
     "vit_tiny": (_vit_tiny, 192),
 }
 
 # No convolution: weights of its own, vmapped, make batched matrix products.
-DENSE = frozenset({"mlp", "vit_tiny"})
+DENSE = frozenset({"mlp", "gated_mlp", "vit_tiny"})
 
 
 def make_backbone(

@@ -8,31 +8,39 @@ that BN sees each source by itself, as the code of MIR and its baselines does.
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax.typing import DTypeLike
 
 from ocssl_jax.core import Array, Batch, Head, Key, Method, Model, Outputs, Params
-from ocssl_jax.heads import Projector
+from ocssl_jax.heads import GatedHead, Projector
 from ocssl_jax.losses import cross_entropy
 from ocssl_jax.methods.network import network
 
 
-def supervised(backbone: nn.Module, *, classes: int, dtype: DTypeLike) -> Method:
+def supervised(
+    backbone: nn.Module, *, classes: int, gated: bool, dropout: float, dtype: DTypeLike
+) -> Method:
     """A classifier on `backbone`; one view, and its projections are the logits.
 
     Args:
       backbone: images [n h w c] to features [n f].
       classes: k, labels are 0 .. k - 1.
+      gated: the logits are multiplied by the sigmoid of another linear map.
+      dropout: share of the features that the head does not see in training.
       dtype: of the head's computation.
     """
-    head = Projector(classes, False, dtype, layers=1, norms="none")
+    head: nn.Module = (
+        GatedHead(classes, dtype)
+        if gated
+        else Projector(classes, False, dtype, layers=1, norms="none")
+    )
     init, forward = network(backbone, head)
 
     def loss(
         params: Params, model: Model, batch: Batch, key: Key, *, train: bool = True
     ) -> Outputs:
-        del key
         images, e, z = batch.views[0], [], []
         for i, rows in enumerate(_sources(batch)):
             if i and batch.bystanders:
@@ -41,7 +49,11 @@ def supervised(backbone: nn.Module, *, classes: int, dtype: DTypeLike) -> Method
                 params, model, images[rows], train=train, mask=batch.mask[rows]
             )
             e.append(seen.e)
-            z.append(seen.z)
+            if train and dropout:
+                k = jax.random.fold_in(key, i)
+                z.append(dropped(k, params, seen.e, batch.mask[rows]))
+            else:
+                z.append(seen.z)
             model = seen.model
         # Back in the batch's order, in which replayed rows come first.
         features, logits = (jnp.concatenate(parts[::-1]) for parts in (e, z))
@@ -51,9 +63,18 @@ def supervised(backbone: nn.Module, *, classes: int, dtype: DTypeLike) -> Method
     def moved(params: Params, model: Model, images: Array, mask: Array) -> Model:
         return forward(params, model, images, train=True, mask=mask).model
 
+    def dropped(key: Key, params: Params, e: Array, mask: Array) -> Array:
+        kept = jax.random.bernoulli(key, 1 - dropout, e.shape)
+        e = jnp.where(kept, e / (1 - dropout), 0.0)
+        z: Any = head.apply({"params": params["projector"]}, e, train=True, mask=mask)
+        return z
+
     def own(params: Params) -> Head:
-        linear: Any = params["projector"]["linear1"]
-        return linear
+        layers: Any = params["projector"]
+        if not gated:
+            return dict(layers["linear1"])
+        gate = {f"gate_{k}": v for k, v in layers["gated"]["gate"].items()}
+        return {**layers["gated"]["linear"], **gate}
 
     return Method(init, forward, loss, head=own, views=1)
 

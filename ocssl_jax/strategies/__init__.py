@@ -13,6 +13,8 @@ from ocssl_jax.strategies.climb import climb
 from ocssl_jax.strategies.er import er
 from ocssl_jax.strategies.er_mir import er_mir
 from ocssl_jax.strategies.gem import gem
+from ocssl_jax.strategies.gen import gen
+from ocssl_jax.strategies.gen_mir import gen_mir
 from ocssl_jax.strategies.icarl import icarl
 from ocssl_jax.strategies.lump import lump
 from ocssl_jax.strategies.minred import minred
@@ -38,13 +40,17 @@ STRATEGIES: dict[str, Callable[..., Strategy]] = {
     "er_mir": er_mir,
     "gem": gem,
     "icarl": icarl,
+    "gen": gen,
+    "gen_mir": gen_mir,
 }
 
 # Strategies that may read `stream.boundary`; every other one is task-free, ER unless
 # it is asked for `past_only`.
-BOUNDARY_AWARE = frozenset({"cassle", "cassle_r", "er_mir", "gem", "icarl"})
+BOUNDARY_AWARE = frozenset(
+    {"cassle", "cassle_r", "er_mir", "gem", "icarl", "gen", "gen_mir"}
+)
 
 # Strategies whose losses are those of a classifier: of `method.name=supervised`.
-SUPERVISED = frozenset({"er_mir", "gem", "icarl"})
+SUPERVISED = frozenset({"er_mir", "gem", "icarl", "gen", "gen_mir"})
 
 __all__ = ["BOUNDARY_AWARE", "STRATEGIES", "SUPERVISED", "Strategy", "chain"]

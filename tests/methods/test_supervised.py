@@ -16,6 +16,7 @@ from ocssl_jax.errors import UsageError
 from ocssl_jax.feed import feed
 from ocssl_jax.losses import cross_entropy
 from ocssl_jax.methods.supervised import supervised
+from ocssl_jax.probing import Features, own
 
 
 @cache
@@ -39,6 +40,7 @@ def test_cross_entropy_is_that_of_softmax_in_float64():
     ("name", "width", "shape", "classes", "count"),
     [
         ("mlp", 400, (28, 28, 1), 10, 478_410),
+        ("gated_mlp", 400, (28, 28, 1), 10, 636_020),
         ("reduced_resnet18", 0, (32, 32, 3), 10, 1_094_750),
         ("reduced_resnet18", 0, (84, 84, 3), 100, 1_157_240),
     ],
@@ -53,7 +55,13 @@ def test_the_papers_networks_have_their_sizes(name, width, shape, classes, count
         stem="auto",
         pool="cls",
     )
-    method = supervised(backbone, classes=classes, dtype=jnp.float32)
+    method = supervised(
+        backbone,
+        classes=classes,
+        gated=name == "gated_mlp",
+        dropout=0.0,
+        dtype=jnp.float32,
+    )
     image = jnp.zeros((1, *shape))
     params, _ = jax.eval_shape(method.init, jax.random.key(0), image)
     assert sum(x.size for x in jax.tree.leaves(params)) == count
@@ -187,3 +195,56 @@ def test_joint_replay_is_one_mean_over_all_rows():
         state, metrics = step(state, batch)
     assert float(metrics["rows"]) == BATCH + 6
     assert float(metrics["loss"]) == float(metrics["loss_supervised"])
+
+
+def gated(dropout=0.0):
+    return learning(
+        backbone__name="gated_mlp",
+        method__supervised__gated=True,
+        method__supervised__dropout=dropout,
+    )
+
+
+def test_a_gated_classifier_is_asked_as_it_is_trained():
+    """Both layers are maps times sigmoids, and probes find the same classes."""
+    made, batch = gated(), next(stream(1, short=False, labelled=True))
+    state = made.init(jax.random.key(0), batch)
+    params, x = state.params["method"], made.prepare(batch.image)
+    found = made.method.forward(params, state.model, x, train=False)
+    sigmoid = lambda a: 1 / (1 + np.exp(-a))
+    map_of = lambda layer, h: (
+        h @ np.asarray(layer["kernel"]) + np.asarray(layer["bias"])
+    )
+    first = params["encoder"]["features"]
+    flat = np.asarray(x).reshape(BATCH, -1)
+    h = np.maximum(map_of(first["linear"], flat), 0) * sigmoid(
+        map_of(first["gate"], flat)
+    )
+    last = params["projector"]["gated"]
+    logits = map_of(last["linear"], h) * sigmoid(map_of(last["gate"], h))
+    np.testing.assert_allclose(found.e, h, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found.z, logits, rtol=1e-4, atol=1e-5)
+    features = Features(found.e, found.e, found.e, jax.device_get(made.head(state)))
+    np.testing.assert_array_equal(own(features)(found.e), logits.argmax(axis=1))
+
+
+def test_dropout_leaves_features_out_in_training_alone():
+    made, batch = gated(0.5), next(stream(1, short=False, labelled=True))
+    state = made.init(jax.random.key(0), batch)
+    params, x = state.params["method"], made.prepare(batch.image)
+    rows = Batch(x[None], batch.mask, batch.items())
+    key = jax.random.key(1)
+    whole = made.method.forward(params, state.model, x, train=False).z
+    seen = made.method.loss(params, state.model, rows, key, train=False).z[0]
+    np.testing.assert_array_equal(seen, whole)
+    a, b, c = (
+        made.method.loss(params, state.model, rows, k).z[0]
+        for k in (key, key, jax.random.key(2))
+    )
+    np.testing.assert_array_equal(a, b)
+    assert not np.allclose(a, c) and not np.allclose(a, whole)
+
+
+def test_icarl_needs_plain_logits():
+    with pytest.raises(UsageError, match=r"^config\.method\.supervised\.gated must be"):
+        learning(strategy__name="icarl", method__supervised__gated=True)
