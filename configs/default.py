@@ -68,6 +68,9 @@ def stream() -> ConfigDict:
             # Images of each experience that arrive, chosen anew by each of `seeds`; 0:
             # all of them.
             "samples": 0,
+            # Images of earlier experiences that arrive with each later one: equally
+            # many of each class, chosen by each of `seeds`; for `class` and `domain`.
+            "memory": 0,
             "limit": 0,  # stop after that many stream batches; 0: never
         }
     )
@@ -107,6 +110,7 @@ def method() -> ConfigDict:
                 "gated": False,  # logits times the sigmoid of another linear map
                 "dropout": 0.0,  # share of features the head does not see, in [0, 1)
             },
+            "clip": clip(),
             "mae": {  # needs backbone.name=vit_tiny
                 "mask_ratio": 0.75,  # of the patches, in (0, 1)
                 "decoder_layers": 4,
@@ -129,6 +133,36 @@ def method() -> ConfigDict:
                 "variance": 25.0,  # mu
                 "covariance": 1.0,  # nu
             },
+        }
+    )
+
+
+def clip() -> ConfigDict:
+    """Classification by words: its own fields; `projection` is shared."""
+    contrast = {
+        "temperature": 0.05,  # tau
+        "rate": 0.9,  # gamma in (0, 1], of the new value in the moving averages
+        "negatives": "class",  # class (images of other texts) | instance (all others)
+        "negative_weight": "sample",  # sample | class: what counts once
+    }
+    return ConfigDict(
+        {
+            "objective": "cross_entropy",  # cross_entropy | info_nce | gcl | gdro
+            "objectives": {
+                "cross_entropy": {"temperature": 0.05},
+                "info_nce": {"temperature": 0.05},
+                "gcl": contrast,
+                "gdro": {
+                    **contrast,
+                    "surrogate": "squared_hinge",  # squared_hinge | linear
+                    "margin": 0.3,
+                    "class_rate": 0.9,  # gamma_2, of the classes' losses
+                    "strength": 0.1,  # lambda, of the divergence from even weights
+                },
+            },
+            "templates": ("a photo of a {}.",),  # {}: the class's name
+            "merges": "",  # a CLIP's tokenizer, file or folder; '': bytes alone
+            "text": {"width": 64, "layers": 1, "heads": 4, "context": 48},
         }
     )
 

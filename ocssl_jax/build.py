@@ -3,12 +3,14 @@
 from functools import partial
 from typing import NamedTuple
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from ocssl_jax import data, scopes
 from ocssl_jax.backbones import BACKBONES
 from ocssl_jax.downstream import downstream
 from ocssl_jax.errors import UsageError, one_of
+from ocssl_jax.feed import pools_of
 from ocssl_jax.learning import Learning, make_learning
 from ocssl_jax.methods import METHODS
 from ocssl_jax.optim import OPTIMIZERS
@@ -24,6 +26,9 @@ from ocssl_jax.stream_checks import (
 )
 from ocssl_jax.wiring import group, made, wired
 
+# Baselines that are the run's own first weights; the second is a classifier by words.
+INITIAL = ("random", "zero_shot")
+
 
 class Experiment(NamedTuple):
     """Everything of a run that its config and its data decide."""
@@ -34,6 +39,7 @@ class Experiment(NamedTuple):
     learning: Learning
     probes: dict[str, Fit]
     judged: tuple[data.Dataset, data.Benchmark]  # what probes are about
+    pools: tuple[np.ndarray, ...] | None = None  # one a seed, see `feed.pools_of`
 
     @property
     def contents(self) -> dict[str, str]:
@@ -73,12 +79,14 @@ def build(config: ConfigDict, *, fresh: bool = True) -> Experiment:
         mean=dataset.mean,
         std=dataset.std,
         fresh=fresh,
+        class_names=dataset.class_names,
+        train_images=len(dataset.train_label),
     )
     learning = learning_of(config)
     if learning.head:
         check_classes(config, dataset, bench)
     for name in config.baselines:
-        if name != "random":  # told now, not when the baseline's turn comes
+        if name not in INITIAL:  # told now, not when the baseline's turn comes
             learning_of(as_baseline(config, name))
     probes = {
         name: made(
@@ -89,7 +97,10 @@ def build(config: ConfigDict, *, fresh: bool = True) -> Experiment:
         for name in config.probe.names
         if name != CLASSIFIER
     }
-    return Experiment(dataset, bench, schedules, learning, probes, judged)
+    pools = None
+    if learning.method.pooled:
+        pools = tuple(pools_of(dataset, schedule) for schedule in schedules)
+    return Experiment(dataset, bench, schedules, learning, probes, judged, pools)
 
 
 def as_baseline(config: ConfigDict, name: str) -> ConfigDict:
@@ -119,7 +130,7 @@ def check_names(config: ConfigDict) -> None:
     if config.probe.dataset:
         one_of("probe.dataset", config.probe.dataset, data.DATASETS)
     for name in config.baselines:
-        one_of("baselines", name, ("random", *STRATEGIES))
+        one_of("baselines", name, (*INITIAL, *STRATEGIES))
 
 
 def make_stream(
@@ -182,7 +193,15 @@ def make_stream(
         made(
             data.schedule,
             "stream",
-            bench,
+            made(
+                data.remembered,
+                "stream",
+                bench,
+                dataset.train_label,
+                dataset.train_domain,
+                budget=s.memory,
+                seed=seed,
+            ),
             key_seed=seed,
             batch_size=s.batch_size,
             limit=s.limit,

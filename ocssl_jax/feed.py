@@ -16,6 +16,7 @@ def feed(
     *,
     length: int,
     labelled: bool,
+    pools: Sequence[np.ndarray] | None = None,
 ) -> Stream:
     """Stream batches of `steps`, filled up to `length` with repetitions of the last.
 
@@ -25,6 +26,7 @@ def feed(
       steps: at least one.
       length: batches that one call of the learner is compiled for.
       labelled: whether the method is supervised: no other one may see a label.
+      pools: of each seed, see `pools_of`; None unless the method asks for them.
 
     Returns:
       a Stream of NumPy arrays [length seeds ...].
@@ -37,4 +39,23 @@ def feed(
     index, images = pick("id"), dataset.train_image
     gathered: Any = np.asarray(images[index])
     label: Any = dataset.train_label[index] if labelled else None
-    return Stream(gathered, index, pick("mask"), pick("boundary"), label)
+    pool: Any = None
+    if pools is not None:
+        phases = [np.cumsum(s.boundary)[t] - 1 for s in schedules]
+        pool = np.stack([p[at] for p, at in zip(pools, phases, strict=True)], axis=1)
+    return Stream(gathered, index, pick("mask"), pick("boundary"), label, pool)
+
+
+def pools_of(dataset: Dataset, schedule: Schedule) -> np.ndarray:
+    """Images of each class [p k] float32 that arrive from one boundary to the next.
+
+    An image that arrives several times between two of them counts once.
+    """
+    phase = np.cumsum(schedule.boundary) - 1
+    counts = []
+    for number in range(phase[-1] + 1):
+        own = phase == number
+        ids = np.unique(schedule.id[own][schedule.mask[own]])
+        label = dataset.train_label[ids]
+        counts.append(np.bincount(label, minlength=len(dataset.class_names)))
+    return np.stack(counts).astype(np.float32)

@@ -112,6 +112,20 @@ def needs_plain_logits(config: ConfigDict, method: Method) -> None:
         )
 
 
+def needs_pool(config: ConfigDict, method: Method) -> None:
+    """Objectives over a pool take batches for draws from it: no strategy may draw."""
+    if method.pooled and config.strategy.name != "none":
+        raise UsageError(
+            f"config.strategy.name must be none with method {config.method.name!r}, "
+            f"whose memory is stream.memory, got {config.strategy.name!r}"
+        )
+    if "zero_shot" in config.baselines and not method.met:
+        raise UsageError(
+            "config.baselines: 'zero_shot' needs a classifier by words "
+            f"(method.name=clip), got {config.method.name!r}"
+        )
+
+
 CHECKS: tuple[Callable[[ConfigDict, Method], None], ...] = (
     needs_distance,
     needs_two_views,
@@ -119,4 +133,5 @@ CHECKS: tuple[Callable[[ConfigDict, Method], None], ...] = (
     needs_whole_parts,
     needs_labels,
     needs_plain_logits,
+    needs_pool,
 )

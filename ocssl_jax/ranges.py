@@ -38,11 +38,16 @@ CHECKS: dict[str, Check] = {
     "stream.batch_size": POSITIVE,
     "stream.limit": COUNT,
     "stream.samples": COUNT,
+    "stream.memory": COUNT,
     "backbone.width": OWN_WIDTH,
     "backbone.depth": OWN_WIDTH,
     "method.projection": WIDTH,
     "method.projector.layers": WIDTH,
     "method.projector.hidden": OWN_WIDTH,
+    "method.clip.text.width": WIDTH,
+    "method.clip.text.layers": POSITIVE,
+    "method.clip.text.heads": POSITIVE,
+    "method.clip.text.context": (lambda x: 8 <= x <= 2**16, "in [8, 2^16]"),
     "method.supervised.classes": (lambda x: 2 <= x <= 2**20, "in [2, 2^20]"),
     "method.mae.mask_ratio": (lambda x: 0 < x < 1, "in (0, 1)"),
     "method.mae.decoder_layers": POSITIVE,
@@ -137,6 +142,11 @@ def validate(config: ConfigDict) -> None:
                 f"config.baselines must be other strategies than strategy.name, each "
                 f"once, got {tuple(config.baselines)!r}"
             )
+    if config.stream.memory and config.stream.samples:
+        raise UsageError(
+            "config.stream.samples must be 0 with stream.memory, which is chosen among "
+            f"all images of an experience, got {config.stream.samples}"
+        )
     validate_probe(config.probe)
     for name in ("backbone.pretrained", "method.pretrained"):
         if get(config, name) and "random" in config.baselines:

@@ -105,7 +105,14 @@ class Run:
         e = self.experiment
         steps = range(first, stop)
         labelled = e.learning.method.head is not None
-        return feed(e.dataset, e.schedules, steps, length=self.chunk, labelled=labelled)
+        return feed(
+            e.dataset,
+            e.schedules,
+            steps,
+            length=self.chunk,
+            labelled=labelled,
+            pools=e.pools,
+        )
 
     def learn(self, stop: Stop) -> dict[int, TrainState]:
         """Go through the stream; the final state of each seed that got to its end.

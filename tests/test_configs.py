@@ -11,6 +11,7 @@ import pytest
 from tiny import SSL
 
 from configs import (
+    clip_small,
     default,
     mir_cifar10,
     mir_miniimagenet,
@@ -57,6 +58,7 @@ VARIANTS = {
     "mir_mnist_permuted": tuple(mir_mnist_permuted.PUBLISHED),
     "mir_cifar10": tuple(mir_cifar10.PUBLISHED),
     "mir_miniimagenet": tuple(mir_miniimagenet.PUBLISHED),
+    "clip_small": tuple(clip_small.VARIANTS),
     "speed_small": tuple(
         f"{which}-{schedule}-10"
         for which in speed_cifar100.SELECTIONS
@@ -79,6 +81,7 @@ LEARNERS = [
         ("speed_cifar100", "barlow_twins-rals-20"),
         ("speed_cifar100", "byol-cassle-50"),
         ("speed_small", "rals-cycle-10"),
+        *(("clip_small", variant) for variant in clip_small.VARIANTS),
         *(("mir_cifar10", f"{s}-50") for s in ("er", "er_mir", "gem", "icarl")),
         *(
             ("mir_mnist_permuted", s)
@@ -169,7 +172,14 @@ def test_config_builds_and_its_step_has_shapes(name, variant, fidelity):
     config = settings.resolve(config, {"fidelity": fidelity})
     shape = SHAPES[config.stream.dataset]
     spec = DATASETS[config.stream.dataset]
-    learner = learning.make_learning(config, shape=shape, mean=spec.mean, std=spec.std)
+    learner = learning.make_learning(
+        config,
+        shape=shape,
+        mean=spec.mean,
+        std=spec.std,
+        class_names=tuple(f"class {i}" for i in range(100)),
+        train_images=1000,
+    )
     b = config.stream.batch_size
     struct = jax.ShapeDtypeStruct
     arrival = Stream(
@@ -178,6 +188,7 @@ def test_config_builds_and_its_step_has_shapes(name, variant, fidelity):
         struct((b,), bool),
         struct((), bool),
         struct((b,), jnp.int32) if learner.head else None,
+        struct((100,), jnp.float32) if learner.method.pooled else None,
     )
     state = jax.eval_shape(learner.init, jax.random.key(0), arrival)
     after, metrics = jax.eval_shape(learner.step, state, arrival)

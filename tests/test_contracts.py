@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny import bits, equal, method_of, stream, tiny_learning
+from tiny import bits, equal, method_of, strategy_of, stream, tiny_learning
 
 from configs import default
 from ocssl_jax.methods import METHODS
@@ -22,7 +22,7 @@ BATCHES = 14  # enough for every memory of `tiny` to fill, evict and consolidate
 ROWS = [
     *((s, method_of(s), "paper") for s in STRATEGIES),
     *((s, "simclr", "reference") for s in default.get_config().reference.strategy),
-    *(("er", m, "paper") for m in METHODS if m != "simclr"),
+    *((strategy_of(m), m, "paper") for m in METHODS if m != "simclr"),
     ("rals", "barlow_twins", "paper"),  # which it judges part by part
 ]
 # Compiling the vmapped step takes longest; tests/test_mesh.py has CLIMB's by default.

@@ -10,6 +10,7 @@ from ocssl_jax.data.datasets import DATASETS, Dataset, fingerprint, load
 from ocssl_jax.data.errors import DataError
 from ocssl_jax.data.experiences import KINDS, UNLABELLED_KINDS, Benchmark, benchmark
 from ocssl_jax.data.permuted import permuted
+from ocssl_jax.data.remembered import remembered
 
 __all__ = [
     "DATASETS",
@@ -23,5 +24,6 @@ __all__ = [
     "fingerprint",
     "load",
     "permuted",
+    "remembered",
     "schedule",
 ]
