@@ -330,7 +330,7 @@ def optimizer() -> ConfigDict:
     """How the parameters move."""
     return ConfigDict(
         {
-            "name": "sgd",  # sgd | adam | lars
+            "name": "sgd",  # sgd | adam | adamw | lars
             "learning_rate": 0.1,  # the peak, where the schedule has one
             "momentum": 0.9,
             "weight_decay": 1e-4,

@@ -344,7 +344,7 @@ def test_other_wrong_values_are_named(name, value, words):
         ("backbone.name", "resnet18"),
         ("method.name", ", ".join(METHODS)),
         ("strategy.name", ", ".join(STRATEGIES)),
-        ("optimizer.name", "sgd, adam, lars"),
+        ("optimizer.name", "sgd, adam, adamw, lars"),
         ("optimizer.schedule", "constant, local_cycle, warmup_cosine"),
         ("probe.dataset", "digits, cifar10"),
     ],
