@@ -44,7 +44,8 @@ def stream() -> ConfigDict:
             "dataset": "cifar100",
             "data_dir": "~/tensorflow_datasets",
             "image_size": 0,  # pixels a side; 0: the data set's own or published one
-            "pixels": "standard",  # standard: by the data set's mean and std | signed
+            # standard: by the data set's mean and std | signed | clip: by CLIP's
+            "pixels": "standard",
             "kind": "class",  # class | irregular | blurred | domain | permuted | iid
             "iid_of": "class",  # iid: what is mixed, class | domain | permuted
             # Experiences: must divide the classes unless irregular, and be the number
@@ -56,11 +57,13 @@ def stream() -> ConfigDict:
             # the classes as well, in 0..999. (): drawn from `seed`, domains as listed.
             "order": (),
             "blur": 100,  # blurred: images an experience mixes into each boundary
-            # How often each image arrives: in `class` streams within its experience, in
-            # `iid` ones all over; 1 for all other kinds. More than 1 is no online run.
+            # How often each image arrives: in `class` and `domain` streams within its
+            # experience, in `iid` ones all over; 1 for all other kinds. More than 1 is
+            # no online run.
             "epochs": 1,
             # Experiences at the stream's beginning that were learnt in another run:
             # they pass by, once, for memories and teachers to see; nothing is trained.
+            # All of them: the first weights are judged, and that is all.
             "known": 0,
             "seed": 42,  # of class order and choice, blurring and validation split
             "val_ratio": 0.1,  # of each class's training images, kept from the stream
@@ -71,6 +74,9 @@ def stream() -> ConfigDict:
             # Images of earlier experiences that arrive with each later one: equally
             # many of each class, chosen by each of `seeds`; for `class` and `domain`.
             "memory": 0,
+            # Classes of a batch, equally many images of each, drawn anew for each batch
+            # from all that arrive in its experience; 0: each image once an epoch.
+            "balanced": 0,
             "limit": 0,  # stop after that many stream batches; 0: never
         }
     )
@@ -161,7 +167,12 @@ def clip() -> ConfigDict:
                 },
             },
             "templates": ("a photo of a {}.",),  # {}: the class's name
-            "merges": "",  # a CLIP's tokenizer, file or folder; '': bytes alone
+            # A CLIP's weights, file or folder, for backbone.name=clip_*: its text tower
+            # and its space come along; '': random ones.
+            "weights": "",
+            # A CLIP's tokenizer, file or folder; '': bytes alone, and for clip_* what
+            # lies beside the weights.
+            "merges": "",
             "text": {"width": 64, "layers": 1, "heads": 4, "context": 48},
         }
     )

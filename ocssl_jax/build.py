@@ -8,9 +8,10 @@ from ml_collections import ConfigDict
 
 from ocssl_jax import data, scopes
 from ocssl_jax.backbones import BACKBONES
+from ocssl_jax.clip.architecture import MEAN, STD
 from ocssl_jax.downstream import downstream
 from ocssl_jax.errors import UsageError, one_of
-from ocssl_jax.feed import pools_of
+from ocssl_jax.feed import balanced, pools_of
 from ocssl_jax.learning import Learning, make_learning
 from ocssl_jax.methods import METHODS
 from ocssl_jax.optim import OPTIMIZERS
@@ -100,7 +101,8 @@ def build(config: ConfigDict, *, fresh: bool = True) -> Experiment:
     pools = None
     if learning.method.pooled:
         pools = tuple(pools_of(dataset, schedule) for schedule in schedules)
-    return Experiment(dataset, bench, schedules, learning, probes, judged, pools)
+    arriving = balanced(config, dataset, schedules)
+    return Experiment(dataset, bench, arriving, learning, probes, judged, pools)
 
 
 def as_baseline(config: ConfigDict, name: str) -> ConfigDict:
@@ -133,6 +135,22 @@ def check_names(config: ConfigDict) -> None:
         one_of("baselines", name, (*INITIAL, *STRATEGIES))
 
 
+def pixels(name: str, *, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and deviation that take pixels to [-1, 1], or to what CLIP saw.
+
+    Raises:
+      UsageError: if CLIP's are asked for where images are grey.
+    """
+    if name == "signed":
+        return (0.5,) * channels, (0.5,) * channels
+    if channels != len(MEAN):
+        raise UsageError(
+            "config.stream.pixels must be standard or signed for grey images, got "
+            f"{name!r}"
+        )
+    return MEAN, STD
+
+
 def make_stream(
     config: ConfigDict,
 ) -> tuple[data.Dataset, data.Benchmark, tuple[data.Schedule, ...]]:
@@ -154,9 +172,9 @@ def make_stream(
     )
     if "permuted" in (s.kind, s.kind == "iid" and s.iid_of):
         dataset = data.permuted(dataset, tasks=s.tasks, seed=s.seed)
-    if s.pixels == "signed":  # to [-1, 1]
-        half = (0.5,) * len(dataset.mean)
-        dataset = dataset._replace(mean=half, std=half)
+    if s.pixels != "standard":
+        mean, std = pixels(s.pixels, channels=len(dataset.mean))
+        dataset = dataset._replace(mean=mean, std=std)
     own = bool(config.probe.names) and not config.probe.dataset
     check_labels(dataset, "stream", needed=own or s.kind not in data.UNLABELLED_KINDS)
     bench = made(

@@ -145,6 +145,11 @@ class Method(NamedTuple):
     met: bool = False  # its head chooses among the classes met so far
     # Parts of `model` that are about a run's images: no other run goes on with them.
     own: tuple[str, ...] = ()
+    # Of methods whose classes are directions among the projections:
+    # (params, z [m d]) -> scores [m k]; None: projections are the scores themselves.
+    logits: Callable[[Params, Array], Array] | None = None
+    # (params, rows [k d]) -> the Head of the projections' products with `rows`.
+    compared: Callable[[Params, Array], Head] | None = None
 
 
 class Sample(NamedTuple):

@@ -1,12 +1,17 @@
 """What arrives, gathered on the host: a chunk of stream batches of all seeds."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
+from ml_collections import ConfigDict
 
+from ocssl_jax import data
 from ocssl_jax.core import Stream
 from ocssl_jax.data import Dataset, Schedule
+from ocssl_jax.errors import UsageError
+from ocssl_jax.wiring import made
 
 
 def feed(
@@ -59,3 +64,31 @@ def pools_of(dataset: Dataset, schedule: Schedule) -> np.ndarray:
         label = dataset.train_label[ids]
         counts.append(np.bincount(label, minlength=len(dataset.class_names)))
     return np.stack(counts).astype(np.float32)
+
+
+def balanced(
+    config: ConfigDict,
+    dataset: Dataset,
+    schedules: tuple[Schedule, ...],
+) -> tuple[Schedule, ...]:
+    """The schedules of each seed, with class-balanced batches if these are asked for.
+
+    Raises:
+      UsageError: if there are no labels, or the classes do not divide a batch.
+    """
+    s = config.stream
+    if s.balanced and dataset.train_label.min() < 0:
+        raise UsageError(
+            f"config.stream.balanced must be 0 for {s.dataset!r}, whose images have no "
+            f"labels, got {s.balanced}"
+        )
+    draw = partial(
+        made,
+        data.balanced,
+        "stream",
+        label=dataset.train_label,
+        classes=s.balanced,
+        known=s.known,
+    )
+    pairs = zip(schedules, config.seeds, strict=True)
+    return tuple(draw(plan, key_seed=seed) for plan, seed in pairs)

@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 
 from ocssl_jax.augment import make_augment, normalizer
 from ocssl_jax.backbones import make_backbone
+from ocssl_jax.clip import start as clip_start
 from ocssl_jax.core import (
     Array,
     Head,
@@ -69,6 +70,8 @@ def make_learning(
         config, started, class_names=class_names, train_images=train_images
     )
     strategy = make_strategy(config)
+    if fresh and config.method.name == "clip" and config.method.clip.weights:
+        method = clip_start.started(method, backbone, config.method.clip.weights)
     if fresh and config.method.pretrained:
         method = handed_over(method, config.method.pretrained, shape=shape)
     check_pair(config, method)
@@ -158,6 +161,7 @@ def make_method(
         own,
         config.method,
         dtype=jnp.dtype(config.precision),
+        balanced=config.stream.balanced,
         **dataset,
     )
     return made(METHODS[name], f"method.{name}", backbone, **settings)

@@ -24,7 +24,7 @@ def lars_step(w, v, g, *, rate, mu, decay, eta):
 
 
 def step_by_hand(name, w, grads, *, rates, momenta, decay, reset=0):
-    """torch's SGD, Adam and AdamW, the LARS wrapper, in float64; `reset`: every so many.
+    """torch's SGD, Adam, AdamW, LARS wrapper, in float64; `reset`: every so many.
 
     AdamW with CLIP's numbers, and a vector does not decay.
     """

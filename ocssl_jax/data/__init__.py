@@ -6,6 +6,7 @@ tensorflow-datasets is touched until a data set has to be decoded for the first 
 """
 
 from ocssl_jax.data.arrivals import Schedule, schedule
+from ocssl_jax.data.balanced import balanced
 from ocssl_jax.data.datasets import DATASETS, Dataset, fingerprint, load
 from ocssl_jax.data.errors import DataError
 from ocssl_jax.data.experiences import KINDS, UNLABELLED_KINDS, Benchmark, benchmark
@@ -20,6 +21,7 @@ __all__ = [
     "DataError",
     "Dataset",
     "Schedule",
+    "balanced",
     "benchmark",
     "fingerprint",
     "load",

@@ -6,11 +6,10 @@ trained. What an objective carries from step to step, such as the moving average
 GCL, is part of `model`; the words are constants.
 
 A batch must say how many images of each class the pool holds that it was drawn from
-(`Batch.pool`): its rows are taken for a uniform draw, and each counts with the share
-n / (n_k b) that makes every estimate unbiased (`clip.sampler`).
+(`Batch.pool`); with it each row counts with the share that makes every estimate
+unbiased, of a uniform draw or of a class-balanced one (`clip.sampler`).
 """
 
-import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,19 +18,14 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax.typing import DTypeLike
 
+from ocssl_jax.backbones.clip_vit import ImageEncoder
 from ocssl_jax.clip import criteria
-from ocssl_jax.clip.architecture import ARCHITECTURES, Architecture, Tower
-from ocssl_jax.clip.tokenizer import Tokenizer, load_tokenizer
-from ocssl_jax.clip.towers import TextTower
-from ocssl_jax.clip.zero_shot import (
-    class_features,
-    class_tokens,
-    similarities,
-    text_identity,
-)
+from ocssl_jax.clip.towers import SCALE
+from ocssl_jax.clip.words import Words, own_words, spoken, tokenizer_of
+from ocssl_jax.clip.zero_shot import similarities
 from ocssl_jax.core import Array, Batch, Head, Key, Method, Model, Outputs, Params
 from ocssl_jax.heads import Projector
-from ocssl_jax.methods.network import network
+from ocssl_jax.methods.network import architecture, network
 
 
 def clip(
@@ -39,27 +33,34 @@ def clip(
     *,
     class_names: tuple[str, ...],
     train_images: int,
+    balanced: int,
     projection: int,
     objective: str,
     objectives: Mapping[str, Mapping[str, Any]],
     text: Mapping[str, int],
     templates: tuple[str, ...],
     merges: str,
+    weights: str,
     dtype: DTypeLike,
 ) -> Method:
     """A classifier by words on `backbone`.
+
+    On the image tower of a CLIP the text tower and the space are that CLIP's.
 
     Args:
       backbone: images [n h w c] to features [n f].
       class_names: of the k labels.
       train_images: of the data set, N; the ids of a batch's rows are below it.
+      balanced: classes of a batch, if batches are class-balanced; 0: they are uniform.
       projection: width of the space that both towers share.
       objective: a name of `clip.criteria.CRITERIA`.
       objectives: the settings of each.
       text: `width`, `layers` and `heads` of the text tower, `context` in tokens.
       templates: what a class is called, {} in the name's place; their mean counts.
-      merges: a file or folder of `clip.tokenizer.load_tokenizer`; '': bytes alone.
-      dtype: of the text tower's and the map's computation.
+      merges: a file or folder of `clip.tokenizer.load_tokenizer`; '': bytes alone, or
+        for a CLIP what lies beside its weights.
+      weights: of a CLIP, where they lie; they are read elsewhere (`clip.start`).
+      dtype: of the towers' computation.
 
     Raises:
       ValueError: if a setting is not possible.
@@ -69,27 +70,68 @@ def clip(
         raise ValueError(f"objective must be one of {known}, got {objective!r}")
     if not class_names:
         raise ValueError("classes need names, and those of the data set are not known")
-    criterion = criteria.CRITERIA[objective](**objectives[objective])
-    tokenizer = _tokenizer(merges, text["context"])
-    architecture = _architecture(text, projection, tokenizer)
-    words = class_tokens(tokenizer, architecture, class_names, templates)
-    tokens, identity = jnp.asarray(words), jnp.asarray(text_identity(words))
-    tower = TextTower(architecture, dtype)
-    projector = Projector(projection, False, dtype, layers=1, norms="none")
+    module, settings = architecture(backbone), objectives[objective]
+    if isinstance(module, ImageEncoder):
+        network_, carried = module.architecture, {"logit_scale": SCALE}
+        tokenizer = tokenizer_of(network_, merges, weights)
+    else:
+        carried = {}
+        network_, tokenizer = own_words(text, projection, merges)
+    words = spoken(network_, tokenizer, class_names, templates, dtype)
+    return by_words(
+        backbone,
+        # Of a CLIP it has no bias.
+        Projector(
+            network_.features,
+            False,
+            jnp.float32,
+            layers=1,
+            norms="all" if carried else "none",
+        ),
+        words,
+        criteria.CRITERIA[objective](**settings),
+        train_images=train_images,
+        temperature=settings["temperature"],
+        balanced=bool(balanced),
+        carried=carried,
+    )
+
+
+def by_words(
+    backbone: nn.Module,
+    projector: nn.Module,
+    words: Words,
+    criterion: criteria.Criterion,
+    *,
+    train_images: int,
+    temperature: float,
+    balanced: bool = False,
+    carried: Mapping[str, float] | None = None,
+) -> Method:
+    """The method of any backbone, words and criterion.
+
+    Args:
+      backbone: images to features [n f].
+      projector: a linear map of features to the space of the words.
+      words: the classes' rows.
+      criterion: what is minimised.
+      train_images: N, see `clip`.
+      temperature: of the classifier's scores.
+      balanced: whether batches are class-balanced.
+      carried: numbers that are kept as they are.
+    """
     init_image, forward = network(backbone, projector)
-    first = lambda: criterion.init(train_images, len(class_names))
+    k = len(words.identity)
+    first = lambda: criterion.init(train_images, k)
     structure = jax.tree.structure(jax.eval_shape(first))
 
     def init(key: Key, image: Array) -> tuple[Params, Model]:
         k_image, k_text = jax.random.split(key)
         params, model = init_image(k_image, image)
-        params["text"] = tower.init(k_text, tokens[0])["params"]
-        model["seen"] = jnp.zeros(len(class_names), bool)
+        params["text"] = words.init(k_text)
+        model |= {name: jnp.float32(x) for name, x in (carried or {}).items()}
+        model["seen"] = jnp.zeros(k, bool)
         return params, model | {"objective": _named(first())}
-
-    def class_rows(params: Params) -> Array:
-        encode: Any = lambda rows: tower.apply({"params": params["text"]}, rows)
-        return class_features(encode, tokens)
 
     def loss(
         params: Params, model: Model, batch: Batch, key: Key, *, train: bool = True
@@ -97,68 +139,59 @@ def clip(
         del key
         assert batch.pool is not None
         found = forward(params, model, batch.views[0], train=train, mask=batch.mask)
-        cosines = similarities(found.z, class_rows(params))
+        cosines = similarities(found.z, words.rows(params["text"]))
         classes = criteria.Classes(
-            identity, batch.pool, model["seen"] | (batch.pool > 0)
+            words.identity, batch.pool, model["seen"] | (batch.pool > 0)
         )
         kept = jax.tree.unflatten(structure, list(model["objective"].values()))
-        total, kept, told = criterion.loss(kept, cosines, _rows(batch), classes)
+        rows = _rows(batch, balanced=balanced)
+        total, kept, told = criterion.loss(kept, cosines, rows, classes)
         total = _told(total, told)
         after = found.model | {"seen": classes.seen, "objective": _named(kept)}
-        rows = jnp.broadcast_to(total, batch.mask.shape)
-        return Outputs(rows, found.e[None], found.z[None], after)
+        each = jnp.broadcast_to(total, batch.mask.shape)
+        return Outputs(each, found.e[None], found.z[None], after)
 
-    def head(params: Params) -> Head:
-        linear, classes = params["projector"]["linear1"], class_rows(params)
-        multiply = lambda x: jnp.matmul(x, classes.T, precision="highest")
-        return {"kernel": multiply(linear["kernel"]), "bias": multiply(linear["bias"])}
+    def compared(params: Params, rows: Array) -> Head:
+        linear = params["projector"]["linear1"]
+        multiply = lambda x: jnp.matmul(x, rows.T, precision="highest")
+        bias = multiply(linear["bias"]) if "bias" in linear else jnp.zeros(len(rows))
+        return {"kernel": multiply(linear["kernel"]), "bias": bias}
+
+    def logits(params: Params, z: Array) -> Array:
+        return similarities(z, words.rows(params["text"])) / temperature
 
     return Method(
         init,
         forward,
         loss,
-        head=head,
+        head=lambda params: compared(params, words.rows(params["text"])),
         views=1,
         whole=True,
         met=True,
         pooled=True,
         own=("objective", "seen"),
+        logits=logits,
+        compared=compared,
     )
 
 
-def _rows(batch: Batch) -> criteria.Batch:
-    """The batch as objectives see it, each row with its share."""
-    label, pool = batch.items["label"], batch.pool
+def _rows(batch: Batch, *, balanced: bool) -> criteria.Batch:
+    """The batch as objectives see it, each row with its share (`clip.sampler`)."""
+    label, pool, mask = batch.items["label"], batch.pool, batch.mask
     assert pool is not None
-    count = jnp.maximum(pool[label] * jnp.sum(batch.mask), 1)
-    share = jnp.where(batch.mask, jnp.sum(pool) / count, 0.0)
+    if balanced:
+        own = jax.ops.segment_sum(mask.astype(jnp.float32), label, len(pool))
+        share = jnp.sum(pool > 0) / jnp.maximum(jnp.sum(own > 0), 1) / own[label]
+    else:
+        share = jnp.sum(pool) / jnp.maximum(pool[label] * jnp.sum(mask), 1)
     image, id = batch.items["image"], batch.items["id"]
-    return criteria.Batch(image, label, id, batch.mask, share)
+    return criteria.Batch(image, label, id, mask, jnp.where(mask, share, 0.0))
 
 
 def _told(total: Array, told: Mapping[str, Array]) -> Array:
     """The loss with the value of its objective, where its own means nothing."""
     own = jax.lax.stop_gradient(total)
     return total - own + told.get("objective", told.get("contrast", own))
-
-
-def _tokenizer(merges: str, context: int) -> Tokenizer:
-    if merges:
-        return load_tokenizer(merges, context=context)
-    return Tokenizer((), context=context)
-
-
-def _architecture(
-    text: Mapping[str, int], features: int, tokenizer: Tokenizer
-) -> Architecture:
-    """The text tower's sizes; those of the image tower are the backbone's own."""
-    return dataclasses.replace(
-        ARCHITECTURES["micro"],
-        text=Tower(text["width"], text["layers"], text["heads"]),
-        features=features,
-        context=text["context"],
-        vocabulary=tokenizer.end + 1,
-    )
 
 
 def _named(state: Any) -> dict[str, Array]:
