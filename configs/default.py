@@ -209,6 +209,12 @@ def strategy() -> ConfigDict:
             "icarl": {
                 "task_size": 10_000,  # images of a task, kept until it ends
                 "distill_weight": 1.0,
+                "temperature": 1.0,  # of the distilled softmax
+            },
+            "ewc": {
+                "weight": 1000.0,  # lambda of the penalty
+                "samples": 200,  # images of an experience its Fisher information is of
+                "largest": 1e-4,  # bound on that
             },
             "gen": {
                 "replay_batches": 4,  # rows replayed, in stream batches

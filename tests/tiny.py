@@ -50,6 +50,7 @@ def tiny_config(**fields: Any) -> ConfigDict:
     )
     config.strategy.er_mir.candidates = 9
     config.strategy.icarl.task_size = 24
+    config.strategy.ewc.samples = 5
     for name in ("gen", "gen_mir"):
         config.strategy[name].replay_batches = 2
         config.strategy[name].generator.update({"hidden": 8, "latent": 3})

@@ -177,7 +177,7 @@ def by_words(
 
 def _rows(batch: Batch, *, balanced: bool) -> criteria.Batch:
     """The batch as objectives see it, each row with its share (`clip.sampler`)."""
-    label, pool, mask = batch.items["label"], batch.pool, batch.mask
+    label, pool, mask = batch.items["label"], batch.pool, batch.loss_mask
     assert pool is not None
     if balanced:
         own = jax.ops.segment_sum(mask.astype(jnp.float32), label, len(pool))
