@@ -11,46 +11,49 @@ Paper: King, Li, Yang, Mortazavi, "Memory-Efficient Continual Learning with CLIP
 `pretrain` learns 60 classes and their texts; every VARIANT starts from its learner (the
 workdirs are the default ones, else give `--config.method.pretrained=FILE`) and meets
 the other 40 classes, ten at a time. Beside each run is the zero-shot row: the learner
-of `pretrain`, held constant. DIR holds tfds' prepared cifar100.
-
-  finetune    cross entropy of the classes met, no memory
-  ce_memory   the same with a memory of 100 images
-  gcl         global contrastive loss, with that memory
-  gdro        group DRO of the classes' contrasts, with that memory
+of `pretrain`, held constant. DIR holds tfds' prepared cifar100. VARIANT is one of those
+of configs/clip_cifar100.py, zero_shot, finetune, ewc, joint, icarl, ce_memory, infonce,
+gcl or gdro, the last five with -none, -small or -large: no memory, 100 images (unless
+it is given) or 400.
 
 `--config.stream.memory=0` or any other number is the sweep over memory sizes. The order
 of classes is that of NumPy's legacy generator with seed 1993.
 """
 
-from typing import Any
-
-import numpy as np
 from ml_collections import ConfigDict
 
-from configs import default
-from ocssl_jax import dotted
+from configs import clip_cifar100 as cifar
 
-KNOWN, TASKS, MEMORY = 60, 4, 100
-ORDER = tuple(np.random.RandomState(1993).permutation(100).tolist())
+KNOWN, TASKS = 60, 4
+MEMORY = {"none": 0, "small": 100, "large": 400}
+ORDER = cifar.order_of(100)
 LEARNER = "runs/clip_small-pretrain/learner/seed_0.safetensors"
-VARIANTS: dict[str, dict[str, Any]] = {
-    "pretrain": {
-        "stream.kind": "iid",
-        "stream.order": ORDER,
-        "stream.classes": KNOWN,
-        "stream.tasks": 1,
-        "stream.epochs": 4,
-        "method.clip.objective": "info_nce",
-        "method.pretrained": "",
-        "optimizer.learning_rate": 1e-3,
-        "checkpoint.learner": True,
-        "baselines": (),
-    },
-    "finetune": {},
-    "ce_memory": {"stream.memory": MEMORY},
-    "gcl": {"stream.memory": MEMORY, "method.clip.objective": "gcl"},
-    "gdro": {"stream.memory": MEMORY, "method.clip.objective": "gdro"},
-}
+VARIANTS = ("pretrain", *cifar.VARIANTS)
+
+
+def small() -> ConfigDict:
+    """The small network and its optimizer, starting from what `pretrain` has learnt."""
+    config = cifar.shared()
+    config.augment.name = "glyphs"  # compiles fast
+    config.backbone.name = "convnet"
+    config.method.update({"projection": 64, "pretrained": LEARNER})
+    config.optimizer.update(
+        {"name": "adam", "learning_rate": 3e-4, "weight_decay": 0.0}
+    )
+    return config
+
+
+def pretraining() -> ConfigDict:
+    """The classes that are known before the stream begins, all at once."""
+    config = small()
+    config.stream.update({"kind": "iid", "tasks": 1, "classes": KNOWN, "order": ORDER})
+    config.stream.update({"epochs": 4, "batch_size": 64})
+    config.method.update({"pretrained": ""})
+    config.method.clip.objective = "info_nce"
+    config.optimizer.learning_rate = 1e-3
+    config.checkpoint.learner = True
+    config.baselines = ()
+    return config
 
 
 def get_config(variant: str = "gcl") -> ConfigDict:
@@ -61,27 +64,11 @@ def get_config(variant: str = "gcl") -> ConfigDict:
     """
     if variant not in VARIANTS:
         raise ValueError(f"variants are {', '.join(VARIANTS)}, not {variant!r}")
-    config = default.get_config()
-    config.passes = 1
-    config.baselines = ("zero_shot",)
-    config.augment.name = "glyphs"  # compiles fast
-    config.stream.update(
-        {
-            "order": ORDER[KNOWN:] + ORDER[:KNOWN],
-            "classes": 100 - KNOWN,
-            "tasks": TASKS,
-            "epochs": 3,
-            "batch_size": 64,
-        }
-    )
-    config.backbone.name = "convnet"
-    config.method.update({"name": "clip", "projection": 64, "pretrained": LEARNER})
-    config.strategy.name = "none"
-    config.optimizer.update(
-        {"name": "adam", "learning_rate": 3e-4, "weight_decay": 0.0}
-    )
-    config.probe.names = ("classifier",)
-    config.checkpoint.encoders = False
-    for name, value in VARIANTS[variant].items():
-        dotted.put(config, name, value)
+    if variant == "pretrain":
+        return pretraining()
+    config = small()
+    order = ORDER[KNOWN:] + ORDER[:KNOWN]
+    config.stream.update({"tasks": TASKS, "classes": 100 - KNOWN, "order": order})
+    config.stream.update({"epochs": 3, "batch_size": 64})
+    cifar.choose(config, variant, memory=MEMORY, balanced=8, task_size=4500)
     return config

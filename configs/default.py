@@ -167,6 +167,9 @@ def clip() -> ConfigDict:
                 },
             },
             "templates": ("a photo of a {}.",),  # {}: the class's name
+            # What classes are called, a file of lines `n01440764 tench`; '': as in the
+            # data set.
+            "names": "",
             # A CLIP's weights, file or folder, for backbone.name=clip_*: its text tower
             # and its space come along; '': random ones.
             "weights": "",

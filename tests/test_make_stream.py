@@ -96,7 +96,7 @@ def test_an_iid_stream_of_several_epochs(root):
         ),
         (
             {"stream__epochs": 2},
-            "config.stream: epochs must be 1 .* 'iid' and 'class' may have more, not 2",
+            "config.stream: epochs must be 1 .* 'iid', 'class', 'domain' may have more, not 2",
         ),
         (
             {"stream__kind": "blurred", "stream__tasks": 3},

@@ -20,6 +20,7 @@ from jax.typing import DTypeLike
 
 from ocssl_jax.backbones.clip_vit import ImageEncoder
 from ocssl_jax.clip import criteria
+from ocssl_jax.clip.called import called
 from ocssl_jax.clip.towers import SCALE
 from ocssl_jax.clip.words import Words, own_words, spoken, tokenizer_of
 from ocssl_jax.clip.zero_shot import similarities
@@ -39,6 +40,7 @@ def clip(
     objectives: Mapping[str, Mapping[str, Any]],
     text: Mapping[str, int],
     templates: tuple[str, ...],
+    names: str,
     merges: str,
     weights: str,
     dtype: DTypeLike,
@@ -49,7 +51,7 @@ def clip(
 
     Args:
       backbone: images [n h w c] to features [n f].
-      class_names: of the k labels.
+      class_names: of the k labels, in the data set.
       train_images: of the data set, N; the ids of a batch's rows are below it.
       balanced: classes of a batch, if batches are class-balanced; 0: they are uniform.
       projection: width of the space that both towers share.
@@ -57,6 +59,7 @@ def clip(
       objectives: the settings of each.
       text: `width`, `layers` and `heads` of the text tower, `context` in tokens.
       templates: what a class is called, {} in the name's place; their mean counts.
+      names: a file with other names of the classes (`clip.called`); '': none.
       merges: a file or folder of `clip.tokenizer.load_tokenizer`; '': bytes alone, or
         for a CLIP what lies beside its weights.
       weights: of a CLIP, where they lie; they are read elsewhere (`clip.start`).
@@ -77,7 +80,8 @@ def clip(
     else:
         carried = {}
         network_, tokenizer = own_words(text, projection, merges)
-    words = spoken(network_, tokenizer, class_names, templates, dtype)
+    names_ = called(class_names, names)
+    words = spoken(network_, tokenizer, names_, templates, dtype)
     return by_words(
         backbone,
         # Of a CLIP it has no bias.
