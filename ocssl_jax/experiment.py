@@ -5,7 +5,7 @@ itself; the random encoder is the run's own initial state, probed once.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 
 from ocssl_jax import (
     accuracy,
+    encoders,
     export,
     handover,
     hosts,
@@ -24,7 +25,7 @@ from ocssl_jax import (
 )
 from ocssl_jax.build import INITIAL, Experiment, as_baseline, build
 from ocssl_jax.checkpoint import steps_in
-from ocssl_jax.core import TrainState
+from ocssl_jax.core import Head, Method, TrainState
 from ocssl_jax.errors import UsageError
 from ocssl_jax.report.memory_sheet import sheet_of
 from ocssl_jax.report.write import write_report
@@ -130,13 +131,25 @@ def initial_encoder(learner: Run, folder: Path, name: str, stop: Stop) -> Record
     def close() -> Records:
         assert learner.judge is not None
         where = f"while probing the baseline {name}"
-        encoders = stop.among(learner.encoders(states), where)
+        method = learner.experiment.learning.method
+        head = own_head(method) if method.head else None
+        found = stop.among(encoders.of(states, method, head), where)
         after = learner.probed_after()
-        records = learner.judge.judge_constant(encoders, after)
+        records = learner.judge.judge_constant(found, after)
         accuracy.write(path, records)
         return records
 
     return hosts.led(close) or []
+
+
+def own_head(method: Method) -> Callable[[TrainState], Head]:
+    """A method's own classifier: a strategy's may be made of what it has seen."""
+
+    def head(state: TrainState) -> Head:
+        assert method.head is not None
+        return method.head(state.params["method"])
+
+    return head
 
 
 def beside(learner: Run, name: str, stop: Stop) -> Records:

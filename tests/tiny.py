@@ -1,6 +1,8 @@
 """The smallest learner of every kind: 8 x 8 images, an MLP, memories of a few rows."""
 
 from collections.abc import Iterator
+from itertools import islice, product
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -10,6 +12,7 @@ from ml_collections import ConfigDict
 
 from configs import default
 from ocssl_jax import dotted, settings
+from ocssl_jax.clip.tokenizer import byte_symbols
 from ocssl_jax.core import Stream, TrainState
 from ocssl_jax.learning import Learning, make_learning
 from ocssl_jax.strategies import STRATEGIES, SUPERVISED
@@ -95,6 +98,15 @@ def stream(
             mask=jnp.asarray(mask),
             boundary=jnp.asarray(i % 5 == 0),
         )
+
+
+def merges(folder: Path, vocabulary: int) -> Path:
+    """A table of merges that makes a vocabulary of that size."""
+    folder.mkdir(exist_ok=True)
+    pairs = islice(product(byte_symbols(), repeat=2), vocabulary - 2 * 256 - 2)
+    path = folder / "merges.txt"
+    path.write_text("\n".join(["#version", *(f"{a} {b}" for a, b in pairs)]))
+    return path
 
 
 def bits(tree: Any) -> list[np.ndarray]:

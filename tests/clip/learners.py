@@ -1,24 +1,12 @@
-"""Learners on the small image tower of a CLIP, and the tables of merges they need."""
+"""Learners on the image towers of a CLIP."""
 
-from itertools import islice, product
-
-from tiny import tiny_config
+from tiny import merges, tiny_config
 
 from ocssl_jax.clip.architecture import ARCHITECTURES
-from ocssl_jax.clip.tokenizer import byte_symbols
 from ocssl_jax.learning import make_learning
 
 NAMES = ("ash", "bee", "cod", "doe")
 SIDE = ARCHITECTURES["micro"].image_size
-
-
-def merges(folder, vocabulary):
-    """A table of merges that makes a vocabulary of that size."""
-    folder.mkdir(exist_ok=True)
-    pairs = islice(product(byte_symbols(), repeat=2), vocabulary - 2 * 256 - 2)
-    path = folder / "merges.txt"
-    path.write_text("\n".join(["#version", *(f"{a} {b}" for a, b in pairs)]))
-    return path
 
 
 def config_of(folder, backbone="clip_micro", **fields):
