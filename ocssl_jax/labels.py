@@ -14,14 +14,14 @@ OBJECTIVES = {
 def learner(get: Callable[[str], Any]) -> str:
     """What a run is called: its strategy or, of CLIP without one, its objective.
 
-    CLIP that only passes the stream by is 'zero_shot'. `get` gives a config's fields by
+    CLIP that only passes the stream by is "zero-shot". `get` gives a config's fields by
     their dotted names.
     """
     strategy = str(get("strategy.name"))
     if strategy != "none" or get("method.name") != "clip":
         return strategy
     if get("stream.known") == get("stream.tasks"):
-        return "zero_shot"
+        return "zero-shot"
     objective = str(get("method.clip.objective"))
     return OBJECTIVES.get(objective, objective)
 

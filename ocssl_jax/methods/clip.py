@@ -75,18 +75,18 @@ def clip(
         raise ValueError("classes need names, and those of the data set are not known")
     module, settings = architecture(backbone), objectives[objective]
     if isinstance(module, ImageEncoder):
-        network_, carried = module.architecture, {"logit_scale": SCALE}
-        tokenizer = tokenizer_of(network_, merges, weights)
+        sizes, carried = module.architecture, {"logit_scale": SCALE}
+        tokenizer = tokenizer_of(sizes, merges, weights)
     else:
         carried = {}
-        network_, tokenizer = own_words(text, projection, merges)
-    names_ = called(class_names, names)
-    words = spoken(network_, tokenizer, names_, templates, dtype)
+        sizes, tokenizer = own_words(text, projection, merges)
+    spoken_as = called(class_names, names)
+    words = spoken(sizes, tokenizer, spoken_as, templates, dtype)
     return by_words(
         backbone,
         # Of a CLIP it has no bias.
         Projector(
-            network_.features,
+            sizes.features,
             False,
             jnp.float32,
             layers=1,
@@ -148,7 +148,7 @@ def by_words(
             words.identity, batch.pool, model["seen"] | (batch.pool > 0)
         )
         kept = jax.tree.unflatten(structure, list(model["objective"].values()))
-        rows = _rows(batch, balanced=balanced)
+        rows = rows_of(batch, balanced=balanced)
         total, kept, told = criterion.loss(kept, cosines, rows, classes)
         total = _told(total, told)
         after = found.model | {"seen": classes.seen, "objective": _named(kept)}
@@ -179,7 +179,7 @@ def by_words(
     )
 
 
-def _rows(batch: Batch, *, balanced: bool) -> criteria.Batch:
+def rows_of(batch: Batch, *, balanced: bool) -> criteria.Batch:
     """The batch as objectives see it, each row with its share (`clip.sampler`)."""
     label, pool, mask = batch.items["label"], batch.pool, batch.loss_mask
     assert pool is not None

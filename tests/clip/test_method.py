@@ -11,6 +11,9 @@ from tiny import NAMES, bits, stream, tiny_learning
 
 from configs import clip_small
 from ocssl_jax import experiment, settings
+from ocssl_jax.clip.sampler import class_balanced, uniform
+from ocssl_jax.core import Batch
+from ocssl_jax.methods.clip import rows_of
 from ocssl_jax.probing import Features, own
 
 OBJECTIVES = ("cross_entropy", "info_nce", "gcl", "gdro")
@@ -46,6 +49,26 @@ def test_both_towers_learn_and_classes_are_met_with_their_experience(objective):
         assert np.mean(moved) > 0.9, part
     assert np.isfinite([m["loss"] for m in seen]).all()
     assert np.flatnonzero(state.model["seen"]).tolist() == [0, 1, 2, 3]
+
+
+def batch_of(label, draw, pool):
+    n = len(draw.row)
+    items = {"image": jnp.zeros((n, 1)), "id": jnp.asarray(draw.row)}
+    items["label"] = jnp.asarray(label[draw.row])
+    mask, pool = jnp.asarray(draw.mask), jnp.asarray(pool, jnp.float32)
+    return Batch(views=items["image"][None], mask=mask, items=items, pool=pool)
+
+
+def test_rows_have_the_shares_of_the_sampler_that_drew_them():
+    rng = np.random.default_rng(0)
+    label = np.repeat([0, 1, 2, 4], [9, 1, 5, 3])  # none of class 3
+    pool = np.bincount(label, minlength=5)
+    drawn = class_balanced(rng, label, classes=3, rows=4)
+    found = rows_of(batch_of(label, drawn, pool), balanced=True)
+    np.testing.assert_allclose(found.share, drawn.share, rtol=1e-6)
+    drawn = next(uniform(rng, label, 6))
+    found = rows_of(batch_of(label, drawn, pool), balanced=False)
+    np.testing.assert_allclose(found.share, drawn.share, rtol=1e-6)
 
 
 def test_averages_are_of_the_images_that_were_seen_and_the_log_has_their_value():
@@ -99,6 +122,7 @@ def small(variant, folder, **fields):
         learner = folder / "pretrain" / "learner" / "seed_0.safetensors"
         config.method.pretrained = str(learner)
         config.stream.memory = min(config.stream.memory, 10)
+        config.stream.known = min(config.stream.known, 2)
     config.backbone.update({"name": "mlp", "width": 16})
     config.method.clip.text.update({"width": 8, "heads": 2})
     return settings.resolve(config, fields)
@@ -117,3 +141,13 @@ def test_a_run_goes_from_pretraining_to_a_table_with_a_zero_shot_row(tmp_path):
     assert met == {(0, 0), (0, 1), (1, 1)}
     floor = read(tmp_path / "gcl" / "baselines" / "zero_shot" / "accuracy.csv")
     assert met <= {(int(row["task"]), int(row["after_experience"])) for row in floor}
+    # The run that learns nothing has the same row, and nothing in its log.
+    table = experiment.run(small("zero_shot", tmp_path), tmp_path / "zero", {})
+    assert "zero-shot" in table
+    same = lambda row: tuple(row[name] for name in ("task", "after_experience"))
+    known = {same(row): row["accuracy"] for row in floor}
+    alone = read(tmp_path / "zero" / "accuracy.csv")
+    assert {same(row): row["accuracy"] for row in alone} == {
+        key: known[key] for key in (("0", "0"), ("0", "1"), ("1", "1"))
+    }
+    assert not (tmp_path / "zero" / "metrics.jsonl").read_text()
