@@ -17,8 +17,9 @@ needs `--config.backbone.name=clip_vit_b16_quickgelu`. VARIANT is NAME or NAME-M
   finetune    cross entropy of the classes met; `ewc` with elastic weights
   joint       the same, on all tasks at once: what is lost by their order
   icarl       exemplars by herding and the nearest mean; MEMORY small or large
-  ce_memory   cross entropy, infonce CLIP's own loss, gcl the global contrastive loss,
-              gdro group DRO on class-balanced batches; MEMORY none, small or large
+  ce_memory   cross entropy with a memory, small or large
+  infonce     CLIP's own loss, gcl the global contrastive loss, gdro group DRO on
+              class-balanced batches; MEMORY none, small or large
 
 MEMORY is small unless it is given: 500 images, large 2,000.
 
@@ -43,7 +44,9 @@ OBJECTIVES = {
     "gcl": "gcl",
     "gdro": "gdro",
 }
-SIZES = {"icarl": ("small", "large")} | dict.fromkeys(OBJECTIVES, tuple(MEMORY))
+SIZES = dict.fromkeys(("icarl", *OBJECTIVES), tuple(MEMORY))
+# Without a memory these are no rows of their own: the second is `finetune`.
+SIZES |= dict.fromkeys(("icarl", "ce_memory"), ("small", "large"))
 VARIANTS = (*PLAIN, *SIZES, *(f"{name}-{m}" for name in SIZES for m in SIZES[name]))
 
 

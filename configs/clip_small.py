@@ -13,8 +13,8 @@ workdirs are the default ones, else give `--config.method.pretrained=FILE`) and 
 the other 40 classes, ten at a time. Beside each run is the zero-shot row: the learner
 of `pretrain`, held constant. DIR holds tfds' prepared cifar100. VARIANT is one of those
 of configs/clip_cifar100.py, zero_shot, finetune, ewc, joint, icarl, ce_memory, infonce,
-gcl or gdro, the last five with -none, -small or -large: no memory, 100 images (unless
-it is given) or 400.
+gcl or gdro, the last five with -small (as if it were not given) or -large, 100 or 400
+images of memory, the last three with -none too.
 
 `--config.stream.memory=0` or any other number is the sweep over memory sizes. The order
 of classes is that of NumPy's legacy generator with seed 1993.

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ocssl_jax.errors import UsageError
 
-FIELD = "config.method.clip.names"
+FIELD = "names"
 NUMBER = re.compile(r"n\d{8}")  # of WordNet
 SHOWN = 3
 
