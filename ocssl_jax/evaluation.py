@@ -7,13 +7,14 @@ give the very rows that the run's own probes gave.
 import json
 import zlib
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from flax.errors import FlaxError
 from ml_collections import ConfigDict
 
-from ocssl_jax import accuracy, dotted, encoders, ranges, scopes, workdir
+from ocssl_jax import accuracy, dotted, encoders, labels, ranges, scopes, workdir
 from ocssl_jax.build import Experiment, build
 from ocssl_jax.errors import UsageError
 from ocssl_jax.probing import Encoder, judge, probing
@@ -58,6 +59,7 @@ def evaluate(folder: Path, asked: Mapping[str, Any]) -> str:
             raise UsageError(f"no task that {folder} has met so far has test images")
         summary = {
             "strategy": config.strategy.name,
+            "learner": labels.learner(partial(dotted.get, config)),
             "method": config.method.name,
             "dataset": config.probe.dataset or config.stream.dataset,
             "seeds": list(config.seeds),
@@ -179,7 +181,7 @@ def results(summary: Mapping[str, Any], place: Path) -> str:
     """What a person reads in the terminal."""
     count, seeds = len(summary["experiences"]), len(summary["seeds"])
     rows = [
-        (f"{summary['strategy']}, {name}", values)
+        (f"{summary['learner']}, {name}", values)
         for name, values in summary["probes"].items()
     ]
     return (
