@@ -3,7 +3,11 @@
 import numpy as np
 import pytest
 
+from tiny import tiny_config
+
+from ocssl_jax import feed
 from ocssl_jax.data import balanced, benchmark, remembered, schedule
+from ocssl_jax.errors import UsageError
 
 LABEL = np.repeat(np.arange(6), 20)
 BATCH = 8
@@ -50,3 +54,13 @@ def test_known_experiences_and_uniform_batches_stay_as_they_are():
 def test_classes_must_divide_the_batch():
     with pytest.raises(ValueError, match="must divide batch_size 8, not 3"):
         plans(3)
+
+
+class Unlabelled:
+    train_label = np.full(len(LABEL), -1)
+
+
+def test_unlabelled_images_have_no_class_to_balance():
+    _, plan, _ = plans(4)
+    with pytest.raises(UsageError, match=r"stream\.balanced must be 0 for 'cifar100'"):
+        feed.balanced(tiny_config(stream__balanced=2), Unlabelled(), (plan,))
