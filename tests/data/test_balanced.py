@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-
 from tiny import tiny_config
 
 from ocssl_jax import feed
