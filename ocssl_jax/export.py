@@ -44,6 +44,8 @@ def export(
         "method": config.method.name,
         "strategy": config.strategy.name,
         "dataset": dataset.name,
+        "class_names": dataset.class_names,
+        "train_images": len(dataset.train_image),
         "seeds": list(states),
     }
     write(folder / "encoder.json", json.dumps(about, indent=1) + "\n")
