@@ -56,4 +56,7 @@ BOUNDARY_AWARE = frozenset(
 # clip too (`pairs.ROW_BY_ROW`).
 SUPERVISED = frozenset({"er_mir", "ewc", "gem", "icarl", "gen", "gen_mir"})
 
-__all__ = ["BOUNDARY_AWARE", "STRATEGIES", "SUPERVISED", "Strategy", "chain"]
+# Strategies whose dearest work is due at boundaries alone, in a branch of the step.
+RARE = frozenset({"ewc", "icarl"})
+
+__all__ = ["BOUNDARY_AWARE", "RARE", "STRATEGIES", "SUPERVISED", "Strategy", "chain"]
