@@ -12,6 +12,7 @@ from ocssl_jax.errors import UsageError, one_of
 from ocssl_jax.learning import Learning, make_learning
 from ocssl_jax.methods import METHODS
 from ocssl_jax.optim import OPTIMIZERS
+from ocssl_jax.pixels import Pixels
 from ocssl_jax.probes import PROBES, Fit
 from ocssl_jax.schedules import SCHEDULES
 from ocssl_jax.scopes import CLASSIFIER
@@ -34,6 +35,12 @@ class Experiment(NamedTuple):
     learning: Learning
     probes: dict[str, Fit]
     judged: tuple[data.Dataset, data.Benchmark]  # what probes are about
+
+    @property
+    def pixels(self) -> Pixels:
+        """What the network takes."""
+        _, height, width, channels = self.dataset.train_image.shape
+        return Pixels((height, width, channels), self.dataset.mean, self.dataset.std)
 
     @property
     def contents(self) -> dict[str, str]:

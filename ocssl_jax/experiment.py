@@ -15,9 +15,9 @@ from ml_collections import ConfigDict
 
 from ocssl_jax import (
     accuracy,
-    export,
     handover,
     hosts,
+    saved,
     settings,
     workdir,
     writers,
@@ -25,6 +25,7 @@ from ocssl_jax import (
 from ocssl_jax.build import Experiment, as_baseline, build
 from ocssl_jax.checkpoint import steps_in
 from ocssl_jax.core import TrainState
+from ocssl_jax.encoders import FINAL
 from ocssl_jax.errors import UsageError
 from ocssl_jax.report.memory_sheet import sheet_of
 from ocssl_jax.report.write import write_report
@@ -104,7 +105,8 @@ def finish(
             stop.check(f"after the baseline {name}")
 
     def close() -> None:
-        export.export(folder / "encoder", experiment, config, states)
+        learning = experiment.learning
+        saved.save(folder / FINAL, config, learning, states, experiment.pixels)
         if config.checkpoint.learner:
             handover.save(folder / handover.FOLDER, states)
         if "random" in baselines:  # beside seeds that have stopped it means nothing

@@ -9,8 +9,15 @@ from ml_collections import ConfigDict
 from ocssl_jax import accuracy, scopes
 from ocssl_jax.build import Experiment
 from ocssl_jax.core import Variables
+from ocssl_jax.encoding import Encoder
 from ocssl_jax.errors import TrainingError, UsageError
-from ocssl_jax.probing import Accuracies, Encoder, judge, judge_constant, probing
+from ocssl_jax.probing import (
+    Accuracies,
+    features_of,
+    judge,
+    judge_constant,
+    probing,
+)
 
 LOST = "bring the file back, or start over in another --workdir"
 Encoders = Iterable[tuple[int, Variables]]  # of each seed
@@ -31,7 +38,9 @@ class Judge:
         self.last = int(experiment.schedules[0].experience[-1])
         self.images = probing(experiment, config) if config.probe.names else None
         self.ways = scopes.variants(config.probe, iid=config.stream.kind == "iid")
-        self.encode = Encoder(experiment, batch_size=config.probe.batch_size)
+        self.encode = Encoder(
+            experiment.learning.encode, batch_size=config.probe.batch_size
+        )
         self.path, self.val_path = folder / "accuracy.csv", folder / "validation.csv"
         self.records: list[accuracy.Record] = []
         self.validation: list[accuracy.Record] = []
@@ -126,7 +135,7 @@ class Judge:
         # A classifier knows nothing of tasks to come.
         known = all(way.defines == "classifier" for way in self.ways)
         images = self.images.upto(after) if known else self.images
-        features = self.encode.all(variables, images)
+        features = features_of(self.encode, variables, images)
         return judge(self.probes, self.ways, images, features, seed=seed, after=after)
 
     def judge_constant(
@@ -136,7 +145,7 @@ class Judge:
         assert self.images is not None
         records: list[accuracy.Record] = []
         for seed, variables in encoders:
-            features = self.encode.all(variables, self.images)
+            features = features_of(self.encode, variables, self.images)
             records += judge_constant(
                 self.probes,
                 self.ways,
