@@ -69,6 +69,10 @@ def stream() -> ConfigDict:
             # all of them.
             "samples": 0,
             "limit": 0,  # stop after that many stream batches; 0: never
+            # Of a folder that is followed, in seconds: between looks at it, and without
+            # a new picture before it ends; 0: never.
+            "look": 1.0,
+            "quiet": 0.0,
         }
     )
 

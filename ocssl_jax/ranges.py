@@ -38,6 +38,8 @@ CHECKS: dict[str, Check] = {
     "stream.batch_size": POSITIVE,
     "stream.limit": COUNT,
     "stream.samples": COUNT,
+    "stream.look": ABOVE_0,
+    "stream.quiet": COUNT,
     "backbone.width": OWN_WIDTH,
     "backbone.depth": OWN_WIDTH,
     "method.projection": WIDTH,

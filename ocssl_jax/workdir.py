@@ -188,6 +188,17 @@ def config_of(folder: Path) -> ConfigDict:
         raise UsageError(f"{path}: {error}") from error
 
 
+def describe_once(
+    folder: Path, config: Mapping[str, Any], overrides: Mapping[str, Any]
+) -> None:
+    """Write `config.json` where there is none; refuse a folder of another config."""
+    path = folder / "config.json"
+    if path.exists():
+        return check(folder, config)
+    about = describe(config, overrides)
+    write(path, json.dumps(about, indent=1) + "\n")
+
+
 def describe(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
     """What `config.json` says of a run: settings, versions, device, commit."""
     import jax

@@ -10,7 +10,7 @@ named and skipped.
 
 import os
 import stat
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -151,10 +151,11 @@ def decoded(
             yield from zip(block, pool.map(read, block), strict=True)
 
 
-def below(root: Path) -> list[File]:
+def below(root: Path, known: Container[str] = ()) -> list[File]:
     """The pictures in a folder and all folders below it, in the order of their paths.
 
-    Each is of the category of the folder that it lies in; of `root` itself: UNLABELLED.
+    Those whose path is `known` are left out. Each is of the category of the folder that
+    it lies in; of `root` itself: UNLABELLED.
     Links to folders are not followed, since they may lead in circles.
 
     Raises:
@@ -174,7 +175,8 @@ def below(root: Path) -> list[File]:
         for name in names:
             if name[0] != "." and os.path.splitext(name)[1].lower() in SUFFIXES:
                 path = (folder / name).as_posix()
-                found.append(picture(root, path, folder.name or UNLABELLED))
+                if path not in known:
+                    found.append(picture(root, path, folder.name or UNLABELLED))
     return sorted(found)
 
 
