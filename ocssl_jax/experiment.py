@@ -160,6 +160,7 @@ def report(
     """Write `report/`, with the memory of the first seed that got to the end."""
     dataset, folder = learner.experiment.dataset, learner.folder
     first = next(iter(states.values()))
+    _, variables = next(learner.encoders(states))
     assert learner.judge is not None
     write_report(
         folder / "report",
@@ -168,6 +169,7 @@ def report(
         history=writers.read(folder / "metrics.jsonl"),
         baselines_accuracy=baselines,
         sheet=sheet_of(first.strategy, dataset, learner.config.strategy.memory_size),
+        seen=learner.judge.seen(variables),
         config=workdir.read_json(folder / "config.json", needs="config"),
     )
 
@@ -189,11 +191,11 @@ def told(folder: Path) -> str:
         raise
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise UsageError(f"{path} is damaged; delete it and repeat the run") from error
-    return f"{text} (made again, without what the memory held)"
+    return f"{text} (made again, without the memory and the map of features)"
 
 
 def report_again(folder: Path, summary: Mapping[str, Any]) -> None:
-    """Write `report/` from the other files, which say nothing of the memory."""
+    """Write `report/` from the other files, which hold neither memory nor images."""
 
     def known(place: Path) -> Records:
         path, own = place / "accuracy.csv", place / "summary.json"
@@ -210,5 +212,6 @@ def report_again(folder: Path, summary: Mapping[str, Any]) -> None:
         history=writers.read(folder / "metrics.jsonl"),
         baselines_accuracy={name: rows for name, rows in beside.items() if rows},
         sheet=None,
+        seen=None,
         config=workdir.read_json(folder / "config.json", needs="config"),
     )

@@ -1,6 +1,7 @@
 """A run's probings: what its encoders were worth so far, and the files that say so."""
 
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from ocssl_jax.probing import (
     judge_constant,
     probing,
 )
+from ocssl_jax.report.features import Seen, seen
 
 LOST = "bring the file back, or start over in another --workdir"
 Encoders = Iterable[tuple[int, Variables]]  # of each seed
@@ -41,9 +43,17 @@ class Judge:
         self.encode = Encoder(
             experiment.learning.encode, batch_size=config.probe.batch_size
         )
+        self.class_names = experiment.judged[0].class_names
         self.path, self.val_path = folder / "accuracy.csv", folder / "validation.csv"
         self.records: list[accuracy.Record] = []
         self.validation: list[accuracy.Record] = []
+
+    def seen(self, variables: Variables) -> Seen | None:
+        """Some test images and their features, for the report; None without probes."""
+        if self.images is None:
+            return None
+        encode = partial(self.encode, variables)
+        return seen(encode, self.images.test, self.class_names)
 
     def resume(self, passed: Iterable[int], reached: Iterable[int]) -> None:
         """Read what has been judged.
