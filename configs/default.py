@@ -30,11 +30,22 @@ def get_config() -> ConfigDict:
     config.optimizer = optimizer()
     config.probe = probe()
     config.checkpoint = checkpoint()
-    config.log = ConfigDict({"every": 10, "tensorboard": False})  # in stream batches
+    config.log = log()
     # Mean and spread in percent, (82.1, 1.5), to be shown beside a run's own numbers.
     config.published = ConfigDict({"accuracy": (), "forgetting": ()})
     config.reference = reference()
     return config
+
+
+def log() -> ConfigDict:
+    """What is told of a run while it goes on, beside its progress."""
+    return ConfigDict(
+        {
+            "every": 10,  # stream batches
+            "tensorboard": False,  # event files in tensorboard/
+            "wandb": False,  # Weights & Biases, by its own variables (WANDB_MODE)
+        }
+    )
 
 
 def stream() -> ConfigDict:

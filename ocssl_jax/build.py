@@ -1,5 +1,6 @@
 """From a config to the functions and arrays of a run. No state is made here."""
 
+import importlib.util
 from functools import partial
 from typing import NamedTuple
 
@@ -125,6 +126,8 @@ def check_names(config: ConfigDict) -> None:
     scopes.check_names(config.probe)
     if config.probe.dataset:
         one_of("probe.dataset", config.probe.dataset, data.DATASETS)
+    if config.log.wandb and not importlib.util.find_spec("wandb"):
+        raise UsageError("config.log.wandb needs: pip install 'ocssl_jax[wandb]'")
     for name in config.baselines:
         one_of("baselines", name, ("random", *STRATEGIES))
 
