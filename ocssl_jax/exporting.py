@@ -12,8 +12,12 @@ from ocssl_jax.workdir import write_bytes
 
 SUFFIXES = {"torch": ".safetensors", "stablehlo": ".stablehlo"}
 LOAD = {
-    "torch": 'model.load_state_dict(safetensors.torch.load_file("{0}"))',
+    "torch": (
+        "import safetensors.torch\n"
+        'model.load_state_dict(safetensors.torch.load_file("{0}"))'
+    ),
     "stablehlo": (
+        "import jax\n"
         'encode = jax.export.deserialize(open("{0}", "rb").read()).call\n'
         "features = encode(images)  # uint8 [n {1} {2} {3}]"
     ),
