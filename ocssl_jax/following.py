@@ -102,6 +102,8 @@ class Follower:
         self.example = np.zeros((1, s.image_size, s.image_size, channels), np.uint8)
         if steps_in(place / SAVES):
             self.state = learner.load(place / SAVES, self.example)
+            # A kill may have come between this checkpoint and its encoder.
+            learner.export(place, self.state, self.example)
         else:
             key = jax.random.key(learner.config.seeds[0])
             self.state = learner.init(key, self.example)
@@ -121,14 +123,16 @@ class Follower:
         s, last = self.learner.config.stream, time.monotonic()
         if self.learnt:
             self.say(f"resumed after {self.learnt:,} pictures")
-        while not (s.quiet and time.monotonic() > last + s.quiet):
-            if self.growing.look():
+        while True:
+            if self.growing.look() or self.growing.coming:
                 last = time.monotonic()
             while not stop.seen() and self.learn(self.size):
                 last = time.monotonic()
             if stop.seen():
                 self.save()
                 raise Interrupted(f"stopped after {self.learnt:,} pictures")
+            if s.quiet and time.monotonic() > last + s.quiet:
+                break
             time.sleep(s.look)
         self.learn(1)
         self.save()

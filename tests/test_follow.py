@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ocssl_jax import embed, follow, following
+from ocssl_jax import Learner, embed, follow, following
 from ocssl_jax.data.folders import picture_of
 from ocssl_jax.data.growing import Growing
 
@@ -88,10 +88,10 @@ def test_a_file_that_grows_has_not_arrived(tmp_path):
     growing = Growing(tmp_path, ["whole.png"])
     with (tmp_path / "part.png").open("wb") as file:
         for byte in range(0, len(data), 64):
-            assert growing.look() == 0
+            assert growing.look() == 0 and bool(growing.coming) == bool(byte)
             file.write(data[byte : byte + 64])
             file.flush()
-    assert [growing.look(), growing.look()] == [0, 1]
+    assert [growing.look(), growing.look()] == [0, 1] and not growing.coming
     taken, lost = growing.take(1, reader(tmp_path))
     assert len(taken) == 1 and not lost
 
@@ -164,6 +164,33 @@ def assert_same(place, whole, learnt):
     assert [name for batch in seen(place) for name in batch] == learnt
     for name in (following.SEEN, "metrics.jsonl", "encoder/seed_0.safetensors"):
         assert (place / name).read_bytes() == (whole / name).read_bytes(), name
+
+
+class Gone(BaseException):
+    """As abrupt as a kill: nothing follows."""
+
+
+@pytest.mark.parametrize("step", ["observe", "save", "export"])
+def test_gone_before_any_step_it_ends_with_the_same_bits(tmp_path, monkeypatch, step):
+    pictures, whole = tmp_path / "pictures", tmp_path / "whole"
+    add(pictures, *names(0, 14))
+    run(pictures, whole, "--config.stream.quiet=0.2")
+    place, do = tmp_path / "run", getattr(Learner, step)
+    for last in (0, 1):  # calls that it gets to do
+        calls = []
+
+        def once(*given, last=last, calls=calls):
+            if len(calls) == last:
+                raise Gone
+            calls.append(1)
+            return do(*given)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Learner, step, once)
+            with pytest.raises(Gone):
+                run(pictures, place, "--config.stream.quiet=0.2")
+    run(pictures, place, "--config.stream.quiet=0.2")
+    assert_same(place, whole, names(0, 14))
 
 
 @pytest.mark.timeout(280)
@@ -258,7 +285,8 @@ def test_a_workdir_of_another_config_or_without_its_list_is_refused(tmp_path, ca
     pictures, place = tmp_path / "pictures", tmp_path / "run"
     refused(capsys, "there is no folder", pictures, place)
     add(pictures, *names(0, 4))
-    run(pictures, place, "--config.stream.quiet=0.3")
+    run(pictures, place, "--config.stream.quiet=0.05", "--config.stream.look=0.3")
+    assert seen(place) == [names(0, 4)]
     other = "--config.passes=3"
     refused(capsys, "holds a run with another config", pictures, place, other)
     (place / following.SEEN).unlink()

@@ -29,9 +29,9 @@ class Growing:
         """
         self.root = root
         self.waiting: list[File] = []
+        self.coming: dict[str, File] = {}  # were different, or not there, a look ago
         self.broken: dict[str, File] = {}  # could not be read as they were
         self._known = set(taken)
-        self._before: dict[str, File] = {}
 
     def look(self) -> int:
         """Look at the folder; how many pictures have arrived.
@@ -45,8 +45,8 @@ class Growing:
             for path, file in found.items()
             if file.size and self.broken.get(path) != file
         }
-        arrived = [file for path, file in new.items() if self._before.get(path) == file]
-        self._before = new
+        arrived = [file for path, file in new.items() if self.coming.get(path) == file]
+        self.coming = {p: f for p, f in new.items() if self.coming.get(p) != f}
         self._known.update(file.path for file in arrived)
         self.waiting += sorted(arrived, key=self._arrival)
         return len(arrived)
