@@ -28,7 +28,7 @@ def write_npz(file: BinaryIO, table: Features) -> None:
     columns: dict[str, Any] = {"path": np.array(table.path)}
     if any(table.category):
         columns["class"] = np.array(table.category)
-    np.savez(file, feature=table.feature, **columns)
+    np.savez(file, allow_pickle=False, feature=table.feature, **columns)
 
 
 def write_parquet(file: BinaryIO, table: Features) -> None:

@@ -48,4 +48,5 @@ def forgetting_picture(path: Path, *, dropped: np.ndarray, probe: str) -> None:
         seeds = f", mean ± std of {len(dropped)} seeds" if len(dropped) > 1 else ""
         axes.set_title(f"Forgetting\n{probe} probe{seeds}")
         axes.set(xlabel="task", ylabel="best minus final (%)")
+        axes.set_xlim(tasks[0] + 0.4, tasks[-1] + 1.6)
         style.whole_numbers(axes.xaxis)

@@ -84,7 +84,7 @@ def groups(seen: Seen) -> list[tuple[str, np.ndarray, Any]]:
     import matplotlib
 
     kinds, by = np.unique(seen.label), seen.label
-    named = lambda kind: short(str(seen.class_names[kind]))
+    named = lambda kind: short(str(seen.class_names[kind]), LONGEST)
     if len(kinds) > MOST_CLASSES or kinds.min() < 0:
         kinds, by = np.unique(seen.task), seen.task
         named = lambda kind: f"task {kind + 1}"
@@ -94,6 +94,6 @@ def groups(seen: Seen) -> list[tuple[str, np.ndarray, Any]]:
     return [(named(k), by == k, shades(place(i))) for i, k in enumerate(kinds)]
 
 
-def short(name: str) -> str:
-    """At most `LONGEST` letters of a name."""
-    return name if len(name) <= LONGEST else name[: LONGEST - 1] + "…"
+def short(name: str, letters: int) -> str:
+    """At most so many letters of a name."""
+    return name if len(name) <= letters else name[: letters - 1] + "…"

@@ -7,6 +7,7 @@ from ocssl_jax.report.map import short
 from ocssl_jax.report.sheet import Group, Sheet
 
 QUERIES, NEAREST = 12, 8
+LONGEST = 11  # letters of a class
 
 
 def nearest(feature: np.ndarray, rows: np.ndarray, count: int) -> np.ndarray:
@@ -31,20 +32,19 @@ def neighbour_sheet(seen: Seen) -> Sheet:
     rows = asked(seen.label, QUERIES)
     found = nearest(seen.feature, rows, min(NEAREST, len(seen.label) - 1))
     white = np.full_like(seen.image[:1], 255)
-    labelled = seen.label.min() >= 0
-    groups, same = [], 0
+    groups = []
     for row, others in zip(rows, found, strict=True):
-        alike = int((seen.label[others] == seen.label[row]).sum())
-        same += alike
-        title = ""
-        if labelled:
-            name = short(str(seen.class_names[seen.label[row]]))
-            title = f"{name} · {alike} of {len(others)}"
         images = np.concatenate([seen.image[[row]], white, seen.image[others]])
-        groups.append(Group(title or f"image {row + 1}", images))
-    share = f": {100 * same / found.size:.0f} % are of its class" if labelled else ""
-    return Sheet(
-        f"Nearest neighbours among {len(seen.label)} test images{share}",
-        groups,
-        "image",
-    )
+        groups.append(Group(title_of(seen, row, others), images))
+    caption = f"Nearest neighbours among {len(seen.label)} test images"
+    return Sheet(caption, groups, "image")
+
+
+def title_of(seen: Seen, row: int, others: np.ndarray) -> str:
+    """The class of an image, and how many neighbours share it, of those that could."""
+    label = seen.label[row]
+    if label < 0:
+        return f"image {row + 1}"
+    could = min(len(others), int((seen.label == label).sum()) - 1)
+    alike = int((seen.label[others] == label).sum())
+    return f"{short(str(seen.class_names[label]), LONGEST)} · {alike} of {could}"

@@ -75,7 +75,7 @@ MAP = (
 )
 NEIGHBOURS = (
     "Test images, on the left, and those with the most similar features (cosine), the "
-    "nearest first; and how many are of the same class."
+    "nearest first; and how many are of the same class, of as many as could be."
 )
 Pictures = Iterator[tuple[Path, str]]  # file and caption
 
