@@ -169,6 +169,7 @@ def judged(
                 features,
                 seed=seed,
                 after=after,
+                met=experiment.learning.method.met,
             ).test
             accuracy.write(path, records)
             print(f"judged experience {after + 1}, seed {seed}", flush=True)

@@ -40,6 +40,7 @@ class Judge:
         self.last = int(experiment.schedules[0].experience[-1])
         self.images = probing(experiment, config) if config.probe.names else None
         self.ways = scopes.variants(config.probe, iid=config.stream.kind == "iid")
+        self.met = experiment.learning.method.met
         self.encode = Encoder(
             experiment.learning.encode, batch_size=config.probe.batch_size
         )
@@ -146,7 +147,15 @@ class Judge:
         known = all(way.defines == "classifier" for way in self.ways)
         images = self.images.upto(after) if known else self.images
         features = features_of(self.encode, variables, images)
-        return judge(self.probes, self.ways, images, features, seed=seed, after=after)
+        return judge(
+            self.probes,
+            self.ways,
+            images,
+            features,
+            seed=seed,
+            after=after,
+            met=self.met,
+        )
 
     def judge_constant(
         self, encoders: Encoders, experiences: list[int]
@@ -163,6 +172,7 @@ class Judge:
                 features,
                 seed=seed,
                 after=experiences,
+                met=self.met,
             )
         return records
 

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -41,13 +41,14 @@ def save(
     learning: Learning,
     states: Mapping[int, TrainState],
     pixels: Pixels,
+    **more: Any,
 ) -> None:
     """Write `seed_<s>.safetensors` for each seed in `states` and one `encoder.json`.
 
     Tensors are named `params.*` and `batch_stats.*` as Flax names them, float32, those
     of a supervised method's classifier `head.kernel` and `head.bias`, and `head.gate_*`
     if it is gated. The JSON holds what `make_backbone` needs and the mean and std of
-    the pixels.
+    the pixels, and `more` about the data set.
     """
     found = encoders.of(states, learning.method, learning.head)
     encoders.keep(folder, found, missing_only=False)
@@ -65,6 +66,7 @@ def save(
         "method": config.method.name,
         "strategy": config.strategy.name,
         "dataset": config.stream.dataset,
+        **more,
         "seeds": list(states),
     }
     write(folder / ABOUT, json.dumps(about, indent=1) + "\n")

@@ -29,7 +29,7 @@ def get_config(variant: str = "climb-simclr") -> ConfigDict:
         config.backbone.update({"name": "vit_tiny", "width": 12, "depth": 1})
         config.method.mae.decoder_layers = 1
     config.probe.names = ("linear", "ridge")
-    if method == "supervised":
+    if method in ("supervised", "clip"):
         config.probe.names += ("classifier",)
     config.probe.linear.epochs = 20
     config.probe.linear.batch_size = 64

@@ -107,7 +107,13 @@ FEATURES = {
     "wide_resnet9": 1024,
     "convnet": 128,
     "mlp": 64,
+    "gated_mlp": 64,
     "vit_tiny": 192,
+    "clip_micro": 64,
+    "clip_vit_b16": 768,
+    "clip_vit_b16_quickgelu": 768,
+    "clip_vit_b32": 768,
+    "clip_vit_b32_quickgelu": 768,
 }
 
 

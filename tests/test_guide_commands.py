@@ -1,4 +1,4 @@
-"""What the README says one can do with an encoder can be done."""
+"""What the guide says one can do with an encoder can be done."""
 
 import importlib
 import re
@@ -10,8 +10,8 @@ import pytest
 from finished import finished
 from PIL import Image
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
-LINES = re.findall(r"^\S*python -m ocssl_jax\.(embed|export) (.*)$", README, re.M)
+GUIDE = (Path(__file__).parents[1] / "docs/guides/features.md").read_text()
+LINES = re.findall(r"^\S*python -m ocssl_jax\.(embed|export) (.*)$", GUIDE, re.M)
 
 
 def test_there_are_all_of_them():
@@ -19,7 +19,7 @@ def test_there_are_all_of_them():
 
 
 @pytest.mark.parametrize(("name", "line"), LINES)
-def test_a_line_of_the_readme_does_what_it_says(name, line, tmp_path, monkeypatch):
+def test_a_line_of_the_guide_does_what_it_says(name, line, tmp_path, monkeypatch):
     pytest.importorskip("pyarrow" if name == "embed" else "flatbuffers")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
