@@ -45,24 +45,19 @@ def keep(
             save(path, variables)
 
 
-def named(tree: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    """Leaves of nested dicts named by their path, `prefix.a.b`."""
+def named(tree: Mapping[str, Any], prefix: str) -> dict[str, np.ndarray]:
+    """Leaves of nested dicts as arrays named by their path, `prefix.a.b`."""
     return {
-        jax.tree_util.keystr(path, simple=True, separator="."): leaf
+        jax.tree_util.keystr(path, simple=True, separator="."): np.asarray(leaf)
         for path, leaf in jax.tree_util.tree_leaves_with_path({prefix: tree})
     }
 
 
-def flat(variables: Variables) -> dict[str, Any]:
-    """Tensors of an encoder by name: `params.*`, `batch_stats.*`, `head.*`."""
+def save(path: Path, variables: Variables) -> None:
+    """Write an encoder in one go: tensors `params.*`, `batch_stats.*`, `head.*`."""
     kinds = [name for name in (*COLLECTIONS, HEAD) if name in variables]
     parts = (named(variables[name], name) for name in kinds)
-    return {name: leaf for part in parts for name, leaf in part.items()}
-
-
-def save(path: Path, variables: Variables) -> None:
-    """Write an encoder in one go."""
-    tensors = {name: np.asarray(leaf) for name, leaf in flat(variables).items()}
+    tensors = {name: leaf for part in parts for name, leaf in part.items()}
     write_bytes(path, safetensors.save(tensors))
 
 

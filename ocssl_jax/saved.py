@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
 from ocssl_jax import encoders
@@ -110,6 +111,6 @@ def check(file: Path, module: nn.Module, variables: Variables, shape: Shape) -> 
     image = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
     key = jax.eval_shape(lambda: jax.random.key(0))
     like = jax.eval_shape(lambda k, x: module.init(k, x, train=False), key, image)
-    shapes = lambda tree: {n: x.shape for n, x in encoders.flat(tree).items()}
+    shapes = lambda tree: {path: x.shape for path, x in flatten_dict(tree).items()}
     if shapes(like) != shapes(variables):
         raise UsageError(f"{file} is no encoder of this run's network; bring it back")
