@@ -30,11 +30,22 @@ def get_config() -> ConfigDict:
     config.optimizer = optimizer()
     config.probe = probe()
     config.checkpoint = checkpoint()
-    config.log = ConfigDict({"every": 10, "tensorboard": False})  # in stream batches
+    config.log = log()
     # Mean and spread in percent, (82.1, 1.5), to be shown beside a run's own numbers.
     config.published = ConfigDict({"accuracy": (), "forgetting": ()})
     config.reference = reference()
     return config
+
+
+def log() -> ConfigDict:
+    """What is told of a run while it goes on, beside its progress."""
+    return ConfigDict(
+        {
+            "every": 10,  # stream batches
+            "tensorboard": False,  # event files in tensorboard/
+            "wandb": False,  # Weights & Biases, by its own variables (WANDB_MODE)
+        }
+    )
 
 
 def stream() -> ConfigDict:
@@ -78,6 +89,10 @@ def stream() -> ConfigDict:
             # from all that arrive in its experience; 0: each image once an epoch.
             "balanced": 0,
             "limit": 0,  # stop after that many stream batches; 0: never
+            # Of a folder that is followed, in seconds: between looks at it, and without
+            # a new picture before it ends; 0: never.
+            "look": 1.0,
+            "quiet": 0.0,
         }
     )
 

@@ -1,5 +1,6 @@
 """From a config to the functions and arrays of a run. No state is made here."""
 
+import importlib.util
 from functools import partial
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ from ocssl_jax.feed import balanced, pools_of
 from ocssl_jax.learning import Learning, make_learning
 from ocssl_jax.methods import METHODS
 from ocssl_jax.optim import OPTIMIZERS
+from ocssl_jax.pixels import Pixels
 from ocssl_jax.probes import PROBES, Fit
 from ocssl_jax.schedules import SCHEDULES
 from ocssl_jax.scopes import CLASSIFIER
@@ -41,6 +43,12 @@ class Experiment(NamedTuple):
     probes: dict[str, Fit]
     judged: tuple[data.Dataset, data.Benchmark]  # what probes are about
     pools: tuple[np.ndarray, ...] | None = None  # one a seed, see `feed.pools_of`
+
+    @property
+    def pixels(self) -> Pixels:
+        """What the network takes."""
+        _, height, width, channels = self.dataset.train_image.shape
+        return Pixels((height, width, channels), self.dataset.mean, self.dataset.std)
 
     @property
     def contents(self) -> dict[str, str]:
@@ -131,6 +139,8 @@ def check_names(config: ConfigDict) -> None:
     scopes.check_names(config.probe)
     if config.probe.dataset:
         one_of("probe.dataset", config.probe.dataset, data.DATASETS)
+    if config.log.wandb and not importlib.util.find_spec("wandb"):
+        raise UsageError("config.log.wandb needs: pip install 'ocssl_jax[wandb]'")
     for name in config.baselines:
         one_of("baselines", name, (*INITIAL, *STRATEGIES))
 

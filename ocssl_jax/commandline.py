@@ -175,6 +175,29 @@ def check_fields(arguments: Iterable[str]) -> None:
             )
 
 
+def field_flags(rest: Sequence[str]) -> tuple[str, ...]:
+    """What a command's own parser left, which must be `--config.FIELD=VALUE` each.
+
+    Raises:
+      UsageError: naming a flag that is none.
+    """
+    for flag in rest:
+        if not flag.startswith("--config.") or "=" not in flag:
+            raise UsageError(
+                f"unknown argument {flag!r}; fields are set by --config.FIELD=VALUE"
+            )
+    return tuple(rest)
+
+
+def own_configs_first() -> None:
+    """Let config files import the project's configs/, as launch.py does.
+
+    Not one of the current folder, which -m has put first.
+    """
+    here = ("", str(Path.cwd()))
+    sys.path[:] = [str(ROOT), *sys.path[sys.path[0] in here :]]
+
+
 def check_file(name: str) -> None:
     """Raise unless the config file is there and gives a config.
 

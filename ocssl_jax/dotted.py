@@ -11,7 +11,7 @@ from ocssl_jax.errors import UsageError
 # Fields that do not decide a run's results: they may change when it resumes.
 FREE = (
     *("checkpoint", "log", "chunk", "mesh", "debug", "published"),
-    *("stream.data_dir", "probe.data_dir"),
+    *("stream.data_dir", "probe.data_dir", "stream.look", "stream.quiet"),
 )
 
 

@@ -16,8 +16,9 @@ from ml_collections import ConfigDict
 
 from ocssl_jax import accuracy, dotted, encoders, labels, ranges, scopes, workdir
 from ocssl_jax.build import Experiment, build
+from ocssl_jax.encoding import Encoder
 from ocssl_jax.errors import UsageError
-from ocssl_jax.probing import Encoder, judge, probing
+from ocssl_jax.probing import features_of, judge, probing
 from ocssl_jax.report.table import table
 from ocssl_jax.stop import Stop
 
@@ -148,7 +149,8 @@ def judged(
     images = probing(experiment, config)
     records = accuracy.read(path, tasks=images.tasks) if path.exists() else []
     done = {(row.after_experience, row.seed) for row in records}
-    encode = Encoder(experiment, batch_size=config.probe.batch_size)
+    size = config.probe.batch_size
+    encode = Encoder(experiment.learning.encode, batch_size=size)
     for after, folder in saved.items():
         for seed in config.seeds:
             if (after, seed) in done:
@@ -156,7 +158,7 @@ def judged(
             file = encoders.file(folder, seed)
             variables = encoders.load(file)
             try:
-                features = encode.all(variables, images)
+                features = features_of(encode, variables, images)
             except (FlaxError, TypeError, ValueError) as error:
                 raise UsageError(
                     f"{file} is no encoder of this run's network "

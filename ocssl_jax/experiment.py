@@ -16,9 +16,9 @@ from ml_collections import ConfigDict
 from ocssl_jax import (
     accuracy,
     encoders,
-    export,
     handover,
     hosts,
+    saved,
     settings,
     workdir,
     writers,
@@ -26,6 +26,7 @@ from ocssl_jax import (
 from ocssl_jax.build import INITIAL, Experiment, as_baseline, build
 from ocssl_jax.checkpoint import steps_in
 from ocssl_jax.core import Head, Method, TrainState
+from ocssl_jax.encoders import FINAL
 from ocssl_jax.errors import UsageError
 from ocssl_jax.report.memory_sheet import sheet_of
 from ocssl_jax.report.write import write_report
@@ -106,7 +107,15 @@ def finish(
             stop.check(f"after the baseline {name}")
 
     def close() -> None:
-        export.export(folder / "encoder", experiment, config, states)
+        saved.save(
+            folder / FINAL,
+            config,
+            experiment.learning,
+            states,
+            experiment.pixels,
+            class_names=experiment.dataset.class_names,
+            train_images=len(experiment.dataset.train_image),
+        )
         if config.checkpoint.learner:
             handover.save(folder / handover.FOLDER, states, experiment.learning.method)
         for name in INITIAL:
@@ -173,6 +182,7 @@ def report(
     """Write `report/`, with the memory of the first seed that got to the end."""
     dataset, folder = learner.experiment.dataset, learner.folder
     first = next(iter(states.values()))
+    _, variables = next(learner.encoders(states))
     assert learner.judge is not None
     write_report(
         folder / "report",
@@ -181,6 +191,7 @@ def report(
         history=writers.read(folder / "metrics.jsonl"),
         baselines_accuracy=baselines,
         sheet=sheet_of(first.strategy, dataset, learner.config.strategy.memory_size),
+        seen=learner.judge.seen(variables),
         config=workdir.read_json(folder / "config.json", needs="config"),
     )
 
@@ -202,11 +213,11 @@ def told(folder: Path) -> str:
         raise
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise UsageError(f"{path} is damaged; delete it and repeat the run") from error
-    return f"{text} (made again, without what the memory held)"
+    return f"{text} (made again, without the memory and the map of features)"
 
 
 def report_again(folder: Path, summary: Mapping[str, Any]) -> None:
-    """Write `report/` from the other files, which say nothing of the memory."""
+    """Write `report/` from the other files, which hold neither memory nor images."""
 
     def known(place: Path) -> Records:
         path, own = place / "accuracy.csv", place / "summary.json"
@@ -223,5 +234,6 @@ def report_again(folder: Path, summary: Mapping[str, Any]) -> None:
         history=writers.read(folder / "metrics.jsonl"),
         baselines_accuracy={name: rows for name, rows in beside.items() if rows},
         sheet=None,
+        seen=None,
         config=workdir.read_json(folder / "config.json", needs="config"),
     )

@@ -1,51 +1,46 @@
-"""The final encoder as files: safetensors, and a JSON that says how to rebuild it."""
+"""The encoder that a run ended with, for other programs.
 
-import json
-from collections.abc import Mapping
+  python -m ocssl_jax.export runs/climb --to torch --out encoder.safetensors
+  python -m ocssl_jax.export runs/climb --to stablehlo --out encoder.stablehlo
+
+Arguments:
+  WORKDIR      folder of a finished run
+  --to KIND    torch: weights under timm's names, of ResNets and the ViT, without torch
+               stablehlo: one program with its weights, for every backbone, which JAX
+               runs on any device without this library
+  --out FILE   named .safetensors for torch, .stablehlo (which needs
+               pip install 'ocssl_jax[stablehlo]') for stablehlo
+  --seed N     whose encoder it is (default the first of the run's seeds)
+
+Lines of Python that load the file are printed. What torch gets are images normalised
+as WORKDIR/encoder/encoder.json says; the program normalises uint8 images itself.
+Exit code: 0 done; 2 wrong input; 1 the disk failed.
+"""
+
+from collections.abc import Sequence
 from pathlib import Path
 
-from ml_collections import ConfigDict
+from ocssl_jax import signals
+from ocssl_jax.commandline import Parser, ending, program
 
-from ocssl_jax import encoders
-from ocssl_jax.build import Experiment
-from ocssl_jax.core import TrainState
-from ocssl_jax.workdir import write
+PROGRAM = "ocssl_jax.export"
 
 
-def export(
-    folder: Path,
-    experiment: Experiment,
-    config: ConfigDict,
-    states: Mapping[int, TrainState],
-) -> None:
-    """Write `seed_<s>.safetensors` for each seed in `states` and one `encoder.json`.
+def main(argv: Sequence[str] | None = None) -> None:
+    """Write the file that the command line asks for."""
+    parser = Parser(PROGRAM, __doc__)
+    parser.add_argument("workdir", type=Path)
+    parser.add_argument("--to", required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seed", type=int)
+    given = parser.parse_args(argv)
+    with ending(PROGRAM, given.out):
+        # Imported here, for --help and wrong flags to be answered at once.
+        from ocssl_jax.exporting import export
 
-    Tensors are named `params.*` and `batch_stats.*` as Flax names them, float32, those
-    of a supervised method's classifier `head.kernel` and `head.bias`, and `head.gate_*`
-    if it is gated. The JSON holds what `make_backbone` needs and the mean and std of
-    the pixels.
-    """
-    learning = experiment.learning
-    found = encoders.of(states, learning.method, learning.head)
-    encoders.keep(folder, found, missing_only=False)
-    dataset = experiment.dataset
-    _, height, width, channels = dataset.train_image.shape
-    about = {
-        "backbone": config.backbone.name,
-        "width": config.backbone.width,
-        "depth": config.backbone.depth,
-        "stem": config.backbone.stem,
-        "pool": config.backbone.pool,
-        "image_size": height,
-        "input": [height, width, channels],
-        "pixels": "uint8 / 255, minus mean, over std; channels last",
-        "mean": dataset.mean,
-        "std": dataset.std,
-        "method": config.method.name,
-        "strategy": config.strategy.name,
-        "dataset": dataset.name,
-        "class_names": dataset.class_names,
-        "train_images": len(dataset.train_image),
-        "seeds": list(states),
-    }
-    write(folder / "encoder.json", json.dumps(about, indent=1) + "\n")
+        signals.interrupt()
+        print(export(given.workdir, given.to, given.out, seed=given.seed))
+
+
+if __name__ == "__main__":
+    program(main)

@@ -1,6 +1,7 @@
 """A run's probings: what its encoders were worth so far, and the files that say so."""
 
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,16 @@ from ml_collections import ConfigDict
 from ocssl_jax import accuracy, scopes
 from ocssl_jax.build import Experiment
 from ocssl_jax.core import Variables
+from ocssl_jax.encoding import Encoder
 from ocssl_jax.errors import TrainingError, UsageError
-from ocssl_jax.probing import Accuracies, Encoder, judge, judge_constant, probing
+from ocssl_jax.probing import (
+    Accuracies,
+    features_of,
+    judge,
+    judge_constant,
+    probing,
+)
+from ocssl_jax.report.features import Seen, seen
 
 LOST = "bring the file back, or start over in another --workdir"
 Encoders = Iterable[tuple[int, Variables]]  # of each seed
@@ -32,10 +41,20 @@ class Judge:
         self.images = probing(experiment, config) if config.probe.names else None
         self.ways = scopes.variants(config.probe, iid=config.stream.kind == "iid")
         self.met = experiment.learning.method.met
-        self.encode = Encoder(experiment, batch_size=config.probe.batch_size)
+        self.encode = Encoder(
+            experiment.learning.encode, batch_size=config.probe.batch_size
+        )
+        self.class_names = experiment.judged[0].class_names
         self.path, self.val_path = folder / "accuracy.csv", folder / "validation.csv"
         self.records: list[accuracy.Record] = []
         self.validation: list[accuracy.Record] = []
+
+    def seen(self, variables: Variables) -> Seen | None:
+        """Some test images and their features, for the report; None without probes."""
+        if self.images is None:
+            return None
+        encode = partial(self.encode, variables)
+        return seen(encode, self.images.test, self.class_names)
 
     def resume(self, passed: Iterable[int], reached: Iterable[int]) -> None:
         """Read what has been judged.
@@ -127,7 +146,7 @@ class Judge:
         # What nobody is asked about need not be encoded.
         known = all(way.defines == "classifier" for way in self.ways)
         images = self.images.upto(after) if known else self.images
-        features = self.encode.all(variables, images)
+        features = features_of(self.encode, variables, images)
         return judge(
             self.probes,
             self.ways,
@@ -145,7 +164,7 @@ class Judge:
         assert self.images is not None
         records: list[accuracy.Record] = []
         for seed, variables in encoders:
-            features = self.encode.all(variables, self.images)
+            features = features_of(self.encode, variables, self.images)
             records += judge_constant(
                 self.probes,
                 self.ways,

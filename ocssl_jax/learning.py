@@ -19,6 +19,7 @@ from ocssl_jax.core import (
     TrainState,
     Variables,
 )
+from ocssl_jax.encoding import Encode
 from ocssl_jax.handover import handed_over
 from ocssl_jax.methods import METHODS
 from ocssl_jax.optim import OPTIMIZERS, Optimizer, make_optimizer
@@ -37,7 +38,7 @@ class Learning(NamedTuple):
     method: Method
     strategy: Strategy
     prepare: Prepare
-    encode: Callable[[Variables, Array], Array]  # of uint8 images, for probes
+    encode: Encode  # for probes
     head: Callable[[TrainState], Head] | None  # on these features; None: unsupervised
     init: Init
     step: Step
@@ -96,10 +97,6 @@ def make_learning(
         passes=config.passes,
     )
 
-    def encode(variables: Variables, images: Array) -> Array:
-        features: Any = backbone.apply(variables, prepare(images), train=False)
-        return features
-
     def head(state: TrainState) -> Head:
         learner = Learner(state.params["method"], state.model, method, prepare)
         return strategy.head(state.strategy, learner)
@@ -108,7 +105,7 @@ def make_learning(
         method=method,
         strategy=strategy,
         prepare=prepare,
-        encode=encode,
+        encode=encoding(backbone, prepare),
         head=head if method.head else None,
         init=init,
         step=step,
@@ -116,6 +113,16 @@ def make_learning(
         # Vmapped, a branch is a choice between both of its results: all is computed.
         vmap=config.backbone.name in DENSE and config.strategy.name not in RARE,
     )
+
+
+def encoding(backbone: nn.Module, prepare: Prepare) -> Encode:
+    """Features of uint8 images by a network that is no longer trained."""
+
+    def encode(variables: Variables, images: Array) -> Array:
+        features: Any = backbone.apply(variables, prepare(images), train=False)
+        return features
+
+    return encode
 
 
 def backbone_of(config: ConfigDict, *, image_size: int) -> nn.Module:

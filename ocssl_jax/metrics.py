@@ -117,27 +117,39 @@ def measure(matrix: Any, sizes: Any, *, scope: str = "joint") -> dict[str, float
     if not probed.size:
         raise ValueError("the accuracy matrix holds no measurement")
     joint, final = overall(matrix, sizes), matrix[:, probed[-1]]
-    met = _is_seen(matrix)
-    best = np.max(np.where(met & ~np.isnan(matrix), matrix, -np.inf), axis=1)
-    best = np.where(np.isfinite(best), best, np.nan)
     first = np.full(len(matrix), np.nan)
     diagonal = np.diagonal(matrix)
     first[: len(diagonal)] = diagonal
-    dropped = best - final
+    lost = dropped(matrix)
     if scope == "classifier":
-        dropped = dropped[: probed[-1]]
+        lost = lost[: probed[-1]]
     values = {
         "accuracy": float(_nanmean(final)),
         "FA": float(joint[probed[-1]]),
         "CA": float(_nanmean(joint)),
         "CA_seen": float(_nanmean(seen(matrix))),
-        "forgetting": float(_nanmean(dropped)),
+        "forgetting": float(_nanmean(lost)),
         "forgetting_first": float(_nanmean(first - final)),
         "forward_transfer": float(_nanmean(unseen(matrix))),
     }
     defined = DEFINED[scope]
     shown = values if scope.startswith("classifier") else ALL
     return {name: values[name] if name in defined else np.nan for name in shown}
+
+
+def dropped(matrix: np.ndarray) -> np.ndarray:
+    """Best accuracy of each task since it was learnt, minus the final one.
+
+    Args:
+      matrix: [t e] percent, NaN where not measured, measured somewhere.
+
+    Returns:
+      [t] percent, 0 of the task learnt last; NaN of tasks that were not met.
+    """
+    known = ~np.isnan(matrix)
+    best = np.max(np.where(_is_seen(matrix) & known, matrix, -np.inf), axis=1)
+    best = np.where(np.isfinite(best), best, np.nan)
+    return best - matrix[:, np.flatnonzero(known.any(axis=0))[-1]]
 
 
 def summarise(

@@ -11,48 +11,35 @@ It is the learner of a run, whose state goes from hand to hand: nothing is hidde
 object, and the same images in the same order give the same bits.
 """
 
-from collections.abc import Callable
-from functools import cache
+from collections.abc import Callable, Mapping
+from functools import cache, partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from types import MappingProxyType
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from ocssl_jax import settings
-from ocssl_jax.build import check_names, moments_of
+from ocssl_jax import saved, settings, workdir
+from ocssl_jax.build import check_names
 from ocssl_jax.checkpoint import Checkpoints, steps_in
-from ocssl_jax.compiling import jit
-from ocssl_jax.core import Array, Key, TrainState
-from ocssl_jax.data import DATASETS
+from ocssl_jax.core import Key, TrainState
 from ocssl_jax.dotted import key as config_key
+from ocssl_jax.encoders import FINAL
 from ocssl_jax.errors import UsageError, one_of
-from ocssl_jax.learning import make_learning
+from ocssl_jax.functions import make_functions
 from ocssl_jax.pixels import (
     Images,
-    Shape,
     filled,
     labels_of,
     pixels_of,
     shape_of,
-    stream_of,
 )
 from ocssl_jax.probes import PROBES, Predict
 from ocssl_jax.probing import PROBE_KEY
 from ocssl_jax.step import Metrics
 from ocssl_jax.wiring import group, made, wired
-
-
-class Functions(NamedTuple):
-    """What a learner does with images of one size, jitted."""
-
-    init: Callable[..., TrainState]  # (key, pixels [b h w c])
-    # (state, pixels [b h w c], labels [b] or None, how many are real, boundary)
-    step: Callable[..., tuple[TrainState, Metrics]]
-    encode: Callable[..., Array]  # (state, pixels [m h w c]) -> [m f]
-    classes: int  # of a supervised method; 0: it takes no labels
 
 
 class Learner:
@@ -64,17 +51,25 @@ class Learner:
     and `config.baselines`. A new size of images compiles anew.
     """
 
-    def __init__(self, config: ConfigDict):
+    def __init__(
+        self, config: ConfigDict, overrides: Mapping[str, Any] = MappingProxyType({})
+    ):
         """A learner of a config from `configs/`, such as `default.get_config()`.
+
+        Args:
+          config: every field of it counts.
+          overrides: dotted field -> value; they win over the overlay of
+            `fidelity='reference'`.
 
         Raises:
           UsageError: naming the first field that is not possible.
         """
         config = config.copy_and_resolve_references()
         config.baselines = ()  # what a run has beside it
-        self.config = settings.resolve(config, {})
+        own = {name: x for name, x in overrides.items() if name != "baselines"}
+        self.config = settings.resolve(config, own)
         check_names(self.config)
-        self._functions = cache(self._made)
+        self._functions = cache(partial(make_functions, self.config))
 
     def init(self, key: Key, example: Images) -> TrainState:
         """The state before the first image; `example` shows their size [n h w c].
@@ -192,6 +187,28 @@ class Learner:
                 f"after {step}: a folder only takes later ones"
             )
 
+    def export(self, folder: str | Path, state: TrainState, example: Images) -> None:
+        """Write the encoder as a finished run does, in place of an earlier one.
+
+        `ocssl_jax.embed` and `ocssl_jax.export` take `folder` for a run's then.
+
+        Args:
+          folder: holds `config.json` and `encoder/` afterwards.
+          state: the encoder's.
+          example: images [n h w c] of its size.
+
+        Raises:
+          UsageError: if the folder is of another config.
+        """
+        place = Path(folder).expanduser()
+        described = settings.as_json(self.config)
+        workdir.describe_once(place, described, {})
+        functions = self._functions(shape_of(pixels_of(example)))
+        states = {self.config.seeds[0]: state}
+        saved.save(
+            place / FINAL, self.config, functions.learning, states, functions.pixels
+        )
+
     def load(self, folder: str | Path, example: Images) -> TrainState:
         """The state in `folder`, bit by bit; `example` shows the images' size.
 
@@ -209,40 +226,3 @@ class Learner:
         if config_key(about.get("config", {})) != mine:
             raise UsageError(f"{place} holds a state of a learner of another config")
         return state
-
-    def _made(self, shape: Shape) -> Functions:
-        spec = DATASETS[self.config.stream.dataset]
-        if len(spec.mean) != shape[2]:
-            raise UsageError(
-                f"images have {shape[2]} channels; pixels are normalised as those of "
-                f"config.stream.dataset={self.config.stream.dataset!r}, which have "
-                f"{len(spec.mean)}"
-            )
-        mean, std = spec.mean, spec.std
-        if self.config.stream.pixels != "standard":
-            asked = self.config.stream.pixels
-            mean, std = moments_of(asked, channels=shape[2])
-        learning = make_learning(self.config, shape=shape, mean=mean, std=std)
-        supervised = learning.method.head is not None
-        classes = self.config.method.supervised.classes if supervised else 0
-
-        def first(key: Key, pixels: Array) -> TrainState:
-            label = jnp.zeros(len(pixels), jnp.int32) if classes else None
-            return learning.init(key, stream_of(pixels, label, 1, True, jnp.int32(0)))
-
-        def step(
-            state: TrainState,
-            pixels: Array,
-            label: Array | None,
-            real: Array,
-            boundary: Array,
-        ) -> tuple[TrainState, Metrics]:
-            stream = stream_of(pixels, label, real, boundary, state.step)
-            return learning.step(state, stream)
-
-        def encode(state: TrainState, pixels: Array) -> Array:
-            variables = learning.method.encoder(state.params["method"], state.model)
-            return learning.encode(variables, pixels)
-
-        step = jit(step, donate_argnums=0)
-        return Functions(jit(first), step, jit(encode), classes)

@@ -1,6 +1,6 @@
 """Images and labels as a user of the library hands them over."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +10,14 @@ from ocssl_jax.errors import UsageError
 
 Images = Any  # [n h w c] uint8, or floats in [0, 1]: of NumPy, JAX or nested lists
 Shape = tuple[int, int, int]  # h, w, c
+
+
+class Pixels(NamedTuple):
+    """What a network takes: uint8 images, normalised by channel."""
+
+    shape: Shape  # of one image
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
 
 
 def pixels_of(images: Images) -> np.ndarray:

@@ -18,8 +18,8 @@ from ml_collections import ConfigDict
 
 from ocssl_jax.accuracy import Record, hold, task_accuracy, to_records
 from ocssl_jax.build import Experiment
-from ocssl_jax.compiling import jit
 from ocssl_jax.core import Head, Key, Variables
+from ocssl_jax.encoding import Encoder
 from ocssl_jax.errors import TrainingError
 from ocssl_jax.probes import Fit, Predict, subset
 from ocssl_jax.rows import Rows, Split
@@ -115,32 +115,14 @@ def budgets(train: Split, probe: ConfigDict) -> dict[float, np.ndarray]:
     return {r: subset(probe.seed, groups, ratio=r) for r in probe.ratios}
 
 
-class Encoder:
-    """Features of many images by one compiled function, `batch_size` at a time."""
-
-    def __init__(self, experiment: Experiment, *, batch_size: int):
-        """Compile nothing yet; the first call does."""
-        self._batch_size = batch_size
-        self._encode = jit(experiment.learning.encode)
-
-    def __call__(self, variables: Variables, images: Rows | np.ndarray) -> np.ndarray:
-        """Features [m f] float32 of uint8 `images` [m h w c], m at least 1."""
-        size, features = self._batch_size, []
-        for start in range(0, len(images), size):
-            part = np.asarray(images[start : start + size])
-            padded = np.concatenate([part, np.repeat(part[:1], size - len(part), 0)])
-            encoded = self._encode(variables, padded)
-            features.append(np.asarray(encoded)[: len(part)])
-        return np.concatenate(features)
-
-    def all(self, variables: Variables, images: Probing) -> Features:
-        """Features of everything that probes need; only test images there must be."""
-        test = self(variables, images.test.image)
-        train, val = (
-            self(variables, split.image) if len(split.label) else test[:0]
-            for split in (images.train, images.val)
-        )
-        return Features(train, val, test, variables.get("head"))
+def features_of(encode: Encoder, variables: Variables, images: Probing) -> Features:
+    """Features of everything that probes need; only test images there must be."""
+    test = encode(variables, images.test.image)
+    train, val = (
+        encode(variables, split.image) if len(split.label) else test[:0]
+        for split in (images.train, images.val)
+    )
+    return Features(train, val, test, variables.get("head"))
 
 
 def judge(

@@ -40,6 +40,8 @@ CHECKS: dict[str, Check] = {
     "stream.batch_size": POSITIVE,
     "stream.limit": COUNT,
     "stream.samples": COUNT,
+    "stream.look": ABOVE_0,
+    "stream.quiet": COUNT,
     "stream.memory": COUNT,
     "stream.balanced": COUNT,
     "backbone.width": OWN_WIDTH,

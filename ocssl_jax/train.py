@@ -19,6 +19,7 @@ import jax
 from ml_collections import ConfigDict
 
 from ocssl_jax import dotted, encoders, hosts, labels, seeds
+from ocssl_jax.boards import boards
 from ocssl_jax.build import Experiment
 from ocssl_jax.checkpoint import Checkpoints
 from ocssl_jax.clock import Clock
@@ -94,10 +95,8 @@ class Run:
             [e for end, e in self.course.ends.items() if end < self.step],
             [e for end, e in self.course.ends.items() if end <= self.step],
         )
-        board = self.config.log.tensorboard
-        self.history = History(
-            self.folder, self.course, step=self.step, tensorboard=board
-        )
+        shown = boards(self.folder, self.config, step=self.step)
+        self.history = History(self.folder, self.course, step=self.step, boards=shown)
         self.place = Place(self.folder)
 
     def feed(self, first: int, stop: int) -> Stream:

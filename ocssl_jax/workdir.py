@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from ml_collections import ConfigDict
 
@@ -28,10 +28,17 @@ def write(path: Path, text: str) -> None:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Replace the file in one go: a reader sees the old content or the new."""
+    with replacing(path) as file:
+        file.write(content)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file that takes the place of `path` once the body has written all of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(path.name + ".draft")
     with draft.open("wb") as file:
-        file.write(content)
+        yield file
         file.flush()
         os.fsync(file.fileno())
     os.replace(draft, path)
@@ -179,6 +186,17 @@ def config_of(folder: Path) -> ConfigDict:
         return settings.from_json(fields)
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from error
+
+
+def describe_once(
+    folder: Path, config: Mapping[str, Any], overrides: Mapping[str, Any]
+) -> None:
+    """Write `config.json` where there is none; refuse a folder of another config."""
+    path = folder / "config.json"
+    if path.exists():
+        return check(folder, config)
+    about = describe(config, overrides)
+    write(path, json.dumps(about, indent=1) + "\n")
 
 
 def describe(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The log of a run: `metrics.jsonl`, `timing.jsonl`, and TensorBoard where asked for.
+"""The log of a run: `metrics.jsonl`, `timing.jsonl`, and dashboards where asked for.
 
 What a machine's speed decides has a file of its own, so that of two runs of the same
 config the others are equal byte for byte.
@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from ocssl_jax.boards import Board
 from ocssl_jax.course import Course
 from ocssl_jax.errors import UsageError
 from ocssl_jax.workdir import write
@@ -105,12 +106,14 @@ class Lines:
 class History:
     """The log of a run that goes on."""
 
-    def __init__(self, folder: Path, course: Course, *, step: int, tensorboard: bool):
+    def __init__(
+        self, folder: Path, course: Course, *, step: int, boards: Sequence[Board]
+    ):
         """Open the log of a run that stands at `step`, dropping what came after it."""
         self._course = course
         self._metrics = Lines(folder / "metrics.jsonl", step=step)
         self._timing = Lines(folder / "timing.jsonl", step=step)
-        self._board = _board(folder, step) if tensorboard else None
+        self._boards = boards
         if missing := course.lines(step) - self._metrics.kept:
             print(
                 f"{folder / 'metrics.jsonl'} lacks {missing} of its "
@@ -139,10 +142,13 @@ class History:
         timing = {"step": step, "images_per_s": round(rate, 2)}
         self._metrics.append(line)
         self._timing.append(timing)
-        if self._board:
-            for name, value in {**line, **timing}.items():
-                if isinstance(value, int | float) and name != "step":
-                    self._board.add_scalar(name, value, step)
+        numbers = {
+            name: value
+            for name, value in {**line, **timing}.items()
+            if isinstance(value, int | float) and name != "step"
+        }
+        for board in self._boards:
+            board.add(step, numbers)
 
     def sync(self) -> None:
         """Have it all on disk, where a power cut spares it."""
@@ -153,8 +159,8 @@ class History:
         """Finish writing."""
         self._metrics.close()
         self._timing.close()
-        if self._board:
-            self._board.close()
+        for board in self._boards:
+            board.close()
 
 
 def _line(record: Mapping[str, Any]) -> str:
@@ -169,9 +175,3 @@ def _finite(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
-
-
-def _board(folder: Path, step: int) -> Any:
-    from tensorboardX import SummaryWriter
-
-    return SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)

@@ -10,8 +10,8 @@ from PIL import Image
 
 from configs import mir_cifar10, mir_miniimagenet, mir_mnist_permuted, mir_mnist_split
 from ocssl_jax import build, encoders, evaluate, experiment, metrics, settings
+from ocssl_jax.encoding import Encoder
 from ocssl_jax.feed import feed
-from ocssl_jax.probing import Encoder
 from ocssl_jax.report.__main__ import main as report
 from ocssl_jax.seeds import in_turn
 
@@ -77,7 +77,7 @@ def test_the_saved_encoder_and_head_classify_as_the_run_did(finished):
     for i, seed in enumerate(SEEDS):
         variables = encoders.load(folder / "encoder" / f"seed_{seed}.safetensors")
         for task, rows in enumerate(made.bench.test):
-            encode = Encoder(made, batch_size=64)
+            encode = Encoder(made.learning.encode, batch_size=64)
             features = encode(variables, made.dataset.test_image[rows])
             logits = features @ variables["head"]["kernel"] + variables["head"]["bias"]
             right = logits.argmax(axis=1) == made.dataset.test_label[rows]

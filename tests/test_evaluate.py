@@ -14,9 +14,9 @@ import pytest
 from kill_config import get_config
 
 from ocssl_jax import dotted, encoders, evaluate, experiment, settings
+from ocssl_jax.encoding import Encoder
 from ocssl_jax.errors import Interrupted, UsageError
 from ocssl_jax.evaluation import asked_for, name_of
-from ocssl_jax.probing import Encoder
 from ocssl_jax.stop import Stop
 
 ROOT = Path(__file__).parents[1]

@@ -7,6 +7,7 @@ import pytest
 from tiny import BATCH, SHAPE, equal, stream, tiny_config
 
 import ocssl_jax
+from ocssl_jax import saved
 from ocssl_jax.errors import UsageError
 from ocssl_jax.learning import make_learning
 
@@ -107,6 +108,22 @@ def test_what_cannot_be_saved_or_loaded_is_told_in_a_line(tmp_path):
         learner(optimizer__learning_rate=0.5).load(tmp_path / "a", images(1))
     with pytest.raises(UsageError, match="cannot be restored"):
         learner(backbone__width=8).load(tmp_path / "a", images(1))
+
+
+def test_an_exported_encoder_is_a_runs_encoder(tmp_path):
+    mine, place = learner(), tmp_path / "a"
+    state = after(mine, range(2))
+    mine.save(place, state)
+    mine.export(place, state, images(1))
+    found = saved.load(place, None)
+    features = found.encode(found.variables, images(5, seed=7))
+    want = mine.embed(state, images(5, seed=7))
+    np.testing.assert_allclose(features, want, rtol=1e-5, atol=1e-6)
+    state = after(mine, range(2, 3), mine.load(place, images(1)))
+    mine.save(place, state)
+    assert int(mine.load(place, images(1)).step) == 3
+    with pytest.raises(UsageError, match="holds a run with another config"):
+        learner(optimizer__learning_rate=0.5).export(place, state, images(1))
 
 
 @pytest.mark.parametrize(

@@ -20,9 +20,16 @@ from ocssl_jax.report import (
     table,
     write_report,
 )
+from ocssl_jax.report.features import Seen
 
 SIZES = [5, 10, 15]
-PICTURES = ("accuracy.png", "matrix.png", "losses.png", "memory.png")
+PICTURES = tuple(
+    f"{name}.png"
+    for name in (
+        *("accuracy", "matrix", "forgetting", "losses", "memory"),
+        *("map", "neighbours"),
+    )
+)
 
 
 def records(seed, probe, shift=0.0):
@@ -47,6 +54,16 @@ def history(n=12):
         }
         for i in range(n)
     ]
+
+
+def clusters(n=24, classes=3):
+    """Test images of so many classes, each near a corner of its own."""
+    rng = np.random.default_rng(1)
+    label = np.arange(n) % classes
+    feature = 0.1 * rng.normal(size=(n, classes + 2)).astype(np.float32)
+    feature[np.arange(n), label] += 1
+    image = np.broadcast_to(label[:, None, None, None], (n, 8, 8, 1)).astype(np.uint8)
+    return Seen(image, feature, label, label // 2, [f"class {i}" for i in range(9)])
 
 
 def inputs(**changes):
@@ -76,6 +93,7 @@ def inputs(**changes):
         "history": history(),
         "baselines_accuracy": baselines,
         "sheet": flat_sheet(images, name="reservoir", capacity=10),
+        "seen": clusters(),
         "config": {"stream": {"dataset": "</pre><script>alert(1)</script>"}},
     } | changes
 
@@ -86,7 +104,7 @@ def report(tmp_path_factory):
     return index.parent, index.read_text(encoding="utf-8")
 
 
-def test_the_folder_holds_four_pictures_and_a_page(report):
+def test_the_folder_holds_its_pictures_and_a_page(report):
     folder, _ = report
     assert sorted(p.name for p in folder.iterdir()) == sorted([*PICTURES, "index.html"])
     for name in PICTURES:
@@ -142,7 +160,13 @@ def test_the_same_input_gives_the_same_bytes(report, tmp_path):
 
 def test_a_run_without_probes_logs_and_memory_is_reported_all_the_same(tmp_path):
     summary = {"strategy": "er", "metrics": {}, "baselines": {}}
-    empty = {"accuracy": [], "history": [], "baselines_accuracy": {}, "sheet": None}
+    empty = {
+        "accuracy": [],
+        "history": [],
+        "baselines_accuracy": {},
+        "sheet": None,
+        "seen": None,
+    }
     index = write_report(tmp_path, **inputs(summary=summary, **empty))
     assert [p.name for p in tmp_path.iterdir()] == ["index.html"]
     assert "not probed" in index.read_text(encoding="utf-8")

@@ -23,8 +23,8 @@ from ocssl_jax import (
 from ocssl_jax.backbones import make_backbone
 from ocssl_jax.build import build
 from ocssl_jax.checkpoint import Checkpoints
+from ocssl_jax.encoding import Encoder
 from ocssl_jax.errors import Interrupted, TrainingError, UsageError
-from ocssl_jax.probing import Encoder
 from ocssl_jax.stop import Stop
 from ocssl_jax.train import Run
 
@@ -126,7 +126,7 @@ def test_validation_accuracy_is_that_of_the_fitted_probe_on_the_validation_image
     expected = []
     for state in run.seeds.split(run.states):
         encoder = done.learning.method.encoder(state.params["method"], state.model)
-        encode = Encoder(done, batch_size=64)
+        encode = Encoder(done.learning.encode, batch_size=64)
         predict = done.probes["ridge"](
             None, encode(encoder, image[index]), label[index], None, None
         )
@@ -184,7 +184,7 @@ def test_the_exported_encoder_is_the_final_one(finished, data_dir):
     assert run.step == run.course.total
     state = run.seeds.split(run.states)[1]
     trained = done.learning.method.encoder(state.params["method"], state.model)
-    expected = Encoder(done, batch_size=64)(trained, images)
+    expected = Encoder(done.learning.encode, batch_size=64)(trained, images)
     run.checkpoints.close()
     np.testing.assert_allclose(rebuilt, expected, rtol=1e-4, atol=1e-5)
 

@@ -120,7 +120,7 @@ class ResNet(nn.Module):
         if not self.window:
             return jnp.mean(x, axis=(1, 2))
         side = (self.window, self.window)
-        return nn.avg_pool(x, side, side, "VALID").reshape(len(x), -1)
+        return nn.avg_pool(x, side, side, "VALID").reshape(x.shape[0], -1)
 
     def stem(self, x: Array, train: bool, mask: Array | None) -> Array:
         """[n h w c] -> [n h w width], or a quarter of the side with the large stem."""

@@ -16,14 +16,15 @@ import sys
 import tempfile
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from ocssl_jax.data.errors import DataError
 
+T = TypeVar("T")
 SPLITS = ("train", "test")
 FIELDS = ("image", "label", "domain")
 ARRAYS = tuple(f"{split}_{field}" for split in SPLITS for field in FIELDS)
@@ -157,7 +158,7 @@ def _check_space(source: Source, entry: Path) -> None:
         )
 
 
-def told(rows: Iterator[Row], what: str) -> Iterator[Row]:
+def told(rows: Iterable[T], what: str) -> Iterator[T]:
     """The rows; where they take long, it says on stderr how many there were so far."""
     due = time.monotonic() + PATIENCE
     for number, row in enumerate(rows, 1):

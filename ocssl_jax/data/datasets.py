@@ -36,8 +36,6 @@ from ocssl_jax.data.cache import (
 )
 from ocssl_jax.data.errors import DataError
 
-SHOWN = 3  # unreadable pictures that are named
-
 
 class Dataset(NamedTuple):
     """A data set in memory-mapped, read-only arrays; labels are for probes only."""
@@ -250,12 +248,7 @@ def load(
 
 @cache  # once a process, however often the data set is opened
 def _tell_skipped(name: str, folder: Path, read: int, skipped: tuple[str, ...]) -> None:
-    shown = ", ".join(skipped[:SHOWN]) + (", …" if len(skipped) > SHOWN else "")
-    print(
-        f"{name} in {folder}: {len(skipped)} of {read + len(skipped)} pictures cannot "
-        f"be read and are skipped: {shown}",
-        file=sys.stderr,
-    )
+    print(folders.skipped(f"{name} in {folder}", read, skipped), file=sys.stderr)
 
 
 def fingerprint(dataset: Dataset) -> str:

@@ -10,8 +10,9 @@ named and skipped.
 
 import os
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,6 +26,7 @@ SUFFIXES = frozenset(
     (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 )
 BLOCK = 256  # pictures decoded before they are written: bounds the memory
+SHOWN = 3  # unreadable pictures that are named
 UNLABELLED = ""  # stands for the class of pictures in the split folder itself
 Splits = Mapping[str, Sequence["File"]]  # 'train' and 'test' -> their pictures
 
@@ -109,22 +111,10 @@ def of_files(
     strays = tuple(file.path for file in every if file.category == UNLABELLED)
     label = {name: i for i, name in enumerate(names)} | {UNLABELLED: -1}
 
-    def read(file: File) -> np.ndarray | None:
-        if not file.size:  # pipes and devices too: opening one may wait for ever
-            return None
-        try:
-            data = (root / file.path).read_bytes()
-            return decode(data, channels=channels, size=size, crop=crop)
-        except Exception:  # Pillow's decoders raise any kind on broken files
-            return None
-
     def rows(split: str) -> Iterator[Row]:
-        # Pillow lets go of the interpreter while it decodes: threads use every core.
-        with ThreadPoolExecutor() as pool:
-            for start in range(0, len(files[split]), BLOCK):
-                block = files[split][start : start + BLOCK]
-                for file, image in zip(block, pool.map(read, block), strict=True):
-                    yield Row(image, label[file.category], file.path, file.domain)
+        read = partial(picture_of, root, channels=channels, size=size, crop=crop)
+        for file, image in decoded(files[split], read):
+            yield Row(image, label[file.category], file.path, file.domain)
 
     return Source(
         name=f"{name}-{size}",
@@ -134,6 +124,68 @@ def of_files(
         domain_names=domain_names,
         strays=strays if names else (),
         bytes=len(every) * size * size * channels,
+    )
+
+
+def picture_of(
+    root: Path, file: File, *, channels: int, size: int, crop: bool = False
+) -> np.ndarray | None:
+    """The decoded picture [size size channels] uint8; None if it cannot be read."""
+    if not file.size:  # pipes and devices too: opening one may wait for ever
+        return None
+    try:
+        data = (root / file.path).read_bytes()
+        return decode(data, channels=channels, size=size, crop=crop)
+    except Exception:  # Pillow's decoders raise any kind on broken files
+        return None
+
+
+def decoded(
+    files: Sequence[File], read: Callable[[File], np.ndarray | None]
+) -> Iterator[tuple[File, np.ndarray | None]]:
+    """Each file and what `read` makes of it, in their order."""
+    # Pillow lets go of the interpreter while it decodes: threads use every core.
+    with ThreadPoolExecutor() as pool:
+        for start in range(0, len(files), BLOCK):
+            block = files[start : start + BLOCK]
+            yield from zip(block, pool.map(read, block), strict=True)
+
+
+def below(root: Path, known: Container[str] = ()) -> list[File]:
+    """The pictures in a folder and all folders below it, in the order of their paths.
+
+    Those whose path is `known` are left out. Each is of the category of the folder that
+    it lies in; of `root` itself: UNLABELLED.
+    Links to folders are not followed, since they may lead in circles.
+
+    Raises:
+      DataError: if a folder cannot be listed.
+    """
+
+    def refuse(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):  # else it has just been removed
+            raise DataError(
+                f"{error.filename}: cannot be listed ({error.strerror})"
+            ) from error
+
+    found = []
+    for place, inside, names in os.walk(root, onerror=refuse):
+        inside[:] = [name for name in inside if name[0] != "."]
+        folder = Path(place).relative_to(root)
+        for name in names:
+            if name[0] != "." and os.path.splitext(name)[1].lower() in SUFFIXES:
+                path = (folder / name).as_posix()
+                if path not in known:
+                    found.append(picture(root, path, folder.name or UNLABELLED))
+    return sorted(found)
+
+
+def skipped(where: str, read: int, names: Sequence[str]) -> str:
+    """What to say of the files `names` that could not be read beside `read` others."""
+    shown = ", ".join(names[:SHOWN]) + (", …" if len(names) > SHOWN else "")
+    return (
+        f"{where}: {len(names)} of {read + len(names)} pictures cannot be read and are "
+        f"skipped: {shown}"
     )
 
 

@@ -202,8 +202,10 @@ def picture(path: Path, caption: str) -> str:
     # Bytes 16 to 20 of a PNG are its width; shown at 96 dots an inch, type is of one
     # size in all pictures.
     width = int.from_bytes(content[16:20], "big") * 96 // DPI
+    least = width * 11 // 20  # pixels below which its type cannot be read
     return (
-        f'<figure><img alt="{text}" width="{width}" src="data:image/png;base64,{data}">'
+        f'<figure><div class="scroll"><img alt="{text}" width="{width}" '
+        f'style="min-width:{least}px" src="data:image/png;base64,{data}"></div>'
         f"<figcaption>{text}</figcaption></figure>"
     )
 

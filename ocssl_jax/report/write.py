@@ -4,9 +4,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ocssl_jax.accuracy import Record
+from ocssl_jax.report.features import Seen
+from ocssl_jax.report.forgetting import forgetting_picture, forgotten
 from ocssl_jax.report.losses import History, loss_names, losses_picture
+from ocssl_jax.report.map import map_picture
 from ocssl_jax.report.memory import memory_picture
+from ocssl_jax.report.neighbours import neighbour_sheet
 from ocssl_jax.report.page import page
 from ocssl_jax.report.pictures import accuracy_picture, matrix_picture, probe_names
 from ocssl_jax.report.selection import chance, ratios, selection_picture
@@ -21,9 +27,10 @@ def write_report(
     history: History,
     baselines_accuracy: Mapping[str, Sequence[Record]],
     sheet: Sheet | None,
+    seen: Seen | None,
     config: Mapping[str, Any],
 ) -> Path:
-    """Write `index.html` and `accuracy`, `matrix`, `losses`, `selection`, `memory.png`.
+    """Write `index.html` and its pictures: `accuracy.png`, `matrix.png` and others.
 
     A part without data has no picture: a run without probes, logs or memory is
     reported all the same.
@@ -37,6 +44,7 @@ def write_report(
       history: lines of `metrics.jsonl`.
       baselines_accuracy: records of each baseline by name.
       sheet: what the memory holds, None without a memory.
+      seen: test images and their features, None without any.
       config: content of `config.json`.
 
     Returns:
@@ -48,6 +56,7 @@ def write_report(
         *_accuracy(out_dir, summary, accuracy, baselines_accuracy),
         *_losses(out_dir, history),
         *_selection(out_dir, history, config.get("config", {})),
+        *_features(out_dir, seen),
         *_memory(out_dir, sheet),
     ]
     index = out_dir / "index.html"
@@ -56,6 +65,18 @@ def write_report(
     return index
 
 
+FORGETTING = (
+    "What was forgotten of each task: its best accuracy since it was learnt, minus the "
+    "final one."
+)
+MAP = (
+    "Features of {} test images by the final encoder of the first seed, in two "
+    "dimensions. In the map by t-SNE only who is near whom has a meaning."
+)
+NEIGHBOURS = (
+    "Test images, on the left, and those with the most similar features (cosine), the "
+    "nearest first; and how many are of the same class, of as many as could be."
+)
 Pictures = Iterator[tuple[Path, str]]  # file and caption
 
 
@@ -70,6 +91,11 @@ def _accuracy(out_dir, summary, accuracy, baselines) -> Pictures:
     probe = summary.get("probe") or probe_names(accuracy)[0]
     matrix_picture(path, records=accuracy, probe=probe, n_tasks=len(sizes))
     yield path, "Accuracy on each task after each experience."
+    lost = forgotten(accuracy, probe, len(sizes))
+    if summary.get("metrics", {}).get("forgetting") and not np.isnan(lost).all():
+        path = out_dir / "forgetting.png"
+        forgetting_picture(path, dropped=lost, probe=probe)
+        yield path, FORGETTING
 
 
 def _losses(out_dir: Path, history: History) -> Pictures:
@@ -83,6 +109,16 @@ def _selection(out_dir: Path, history: History, config: Any) -> Pictures:
         path = out_dir / "selection.png"
         selection_picture(path, history=history, level=chance(config))
         yield path, "Share of the stream's rows among those chosen, by pass."
+
+
+def _features(out_dir: Path, seen: Seen | None) -> Pictures:
+    if seen is None:
+        return
+    map_picture(out_dir / "map.png", seen=seen)
+    yield out_dir / "map.png", MAP.format(len(seen.label))
+    sheet = neighbour_sheet(seen)
+    memory_picture(out_dir / "neighbours.png", sheet=sheet)
+    yield out_dir / "neighbours.png", NEIGHBOURS
 
 
 def _memory(out_dir: Path, sheet: Sheet | None) -> Pictures:

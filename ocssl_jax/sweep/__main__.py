@@ -25,14 +25,20 @@ Config files are code and are run: use only files that you trust.
 Exit code: 0 done, or stopped and saved; 2 wrong input; 1 training or disk failed.
 """
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from absl import logging
 
 from ocssl_jax import signals
-from ocssl_jax.commandline import ROOT, Parser, default_workdir, ending, program
+from ocssl_jax.commandline import (
+    Parser,
+    default_workdir,
+    ending,
+    field_flags,
+    own_configs_first,
+    program,
+)
 from ocssl_jax.errors import UsageError
 from ocssl_jax.metrics import ALL
 from ocssl_jax.sweep import grid
@@ -49,10 +55,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--probe")
     parser.add_argument("--metric", default="FA,CA")
     args, rest = parser.parse_known_args(argv)
-    # As with launch.py, a config file imports the project's configs/, not one of the
-    # current folder, which -m has put first.
-    here = ("", str(Path.cwd()))
-    sys.path[:] = [str(ROOT), *sys.path[sys.path[0] in here :]]
+    own_configs_first()
     folder = args.workdir or default_workdir(args.config, "-sweep")
     with ending(PROGRAM, folder):
         metrics = tuple(name.strip() for name in args.metric.split(","))
@@ -82,13 +85,9 @@ def shared(flags: Sequence[str]) -> tuple[str, ...]:
     Raises:
       UsageError: naming a flag that is none.
     """
-    for flag in flags:
-        if not flag.startswith("--config.") or "=" not in flag:
-            raise UsageError(
-                f"unknown argument {flag!r}; fields are set by --config.FIELD=VALUE"
-            )
+    flags = field_flags(flags)
     if any(flag.startswith("--config.baselines=") for flag in flags):
-        return tuple(flags)
+        return flags
     # They have no say in the choice, and would be run again for every point.
     return (*flags, "--config.baselines=()")
 

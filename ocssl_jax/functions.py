@@ -1,0 +1,76 @@
+"""What a learner in one's own loop does with images of one size, jitted."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from ocssl_jax.build import moments_of
+from ocssl_jax.compiling import jit
+from ocssl_jax.core import Array, Key, TrainState
+from ocssl_jax.data import DATASETS
+from ocssl_jax.errors import UsageError
+from ocssl_jax.learning import Learning, make_learning
+from ocssl_jax.pixels import Pixels, Shape, stream_of
+from ocssl_jax.step import Metrics
+
+
+class Functions(NamedTuple):
+    """Jitted functions, and what they are made of."""
+
+    init: Callable[..., TrainState]  # (key, pixels [b h w c])
+    # (state, pixels [b h w c], labels [b] or None, how many are real, boundary)
+    step: Callable[..., tuple[TrainState, Metrics]]
+    encode: Callable[..., Array]  # (state, pixels [m h w c]) -> [m f]
+    classes: int  # of a supervised method; 0: it takes no labels
+    learning: Learning
+    pixels: Pixels
+
+
+def make_functions(config: ConfigDict, shape: Shape) -> Functions:
+    """Those of a resolved config for images of `shape`.
+
+    Raises:
+      UsageError: if such images do not fit the config.
+    """
+    spec = DATASETS[config.stream.dataset]
+    if len(spec.mean) != shape[2]:
+        raise UsageError(
+            f"images have {shape[2]} channels; pixels are normalised as those of "
+            f"config.stream.dataset={config.stream.dataset!r}, which have "
+            f"{len(spec.mean)}"
+        )
+    mean, std = spec.mean, spec.std
+    if config.stream.pixels != "standard":
+        mean, std = moments_of(config.stream.pixels, channels=shape[2])
+    learning = make_learning(config, shape=shape, mean=mean, std=std)
+    supervised = learning.method.head is not None
+    classes = config.method.supervised.classes if supervised else 0
+
+    def first(key: Key, pixels: Array) -> TrainState:
+        label = jnp.zeros(len(pixels), jnp.int32) if classes else None
+        return learning.init(key, stream_of(pixels, label, 1, True, jnp.int32(0)))
+
+    def step(
+        state: TrainState,
+        pixels: Array,
+        label: Array | None,
+        real: Array,
+        boundary: Array,
+    ) -> tuple[TrainState, Metrics]:
+        stream = stream_of(pixels, label, real, boundary, state.step)
+        return learning.step(state, stream)
+
+    def encode(state: TrainState, pixels: Array) -> Array:
+        variables = learning.method.encoder(state.params["method"], state.model)
+        return learning.encode(variables, pixels)
+
+    return Functions(
+        jit(first),
+        jit(step, donate_argnums=0),
+        jit(encode),
+        classes,
+        learning,
+        Pixels(shape, mean, std),
+    )
