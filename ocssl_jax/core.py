@@ -41,6 +41,7 @@ class Stream(NamedTuple):
     mask: Array  # [b] bool, False where a last, short batch was padded
     boundary: Array  # [] bool, first batch of an experience; task-free parts ignore it
     label: Array | None = None  # [b] int32
+    epoch: Array | None = None  # [] int32, how often the images came before; None: 0
 
     def items(self) -> Items:
         """The rows as a memory stores them: every field that has one entry a row."""

@@ -22,11 +22,11 @@ def export(
 
     Tensors are named `params.*` and `batch_stats.*` as Flax names them, float32, those
     of a supervised method's classifier `head.kernel` and `head.bias`, and `head.gate_*`
-    if it is gated. The JSON holds what `make_backbone` needs and the mean and std of
-    the pixels.
+    if it is gated; those of a lens, through which the encoder is to look, `lens.*`. The
+    JSON holds what `make_backbone` needs and the mean and std of the pixels.
     """
     learning = experiment.learning
-    found = encoders.of(states, learning.method, learning.head)
+    found = encoders.of(states, learning.encoder, learning.head)
     encoders.keep(folder, found, missing_only=False)
     dataset = experiment.dataset
     _, height, width, channels = dataset.train_image.shape

@@ -37,4 +37,5 @@ def feed(
     index, images = pick("id"), dataset.train_image
     gathered: Any = np.asarray(images[index])
     label: Any = dataset.train_label[index] if labelled else None
-    return Stream(gathered, index, pick("mask"), pick("boundary"), label)
+    when = pick("boundary"), label, pick("epoch")
+    return Stream(gathered, index, pick("mask"), *when)

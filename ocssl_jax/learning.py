@@ -18,6 +18,7 @@ from ocssl_jax.core import (
     TrainState,
     Variables,
 )
+from ocssl_jax.encoders import LENS
 from ocssl_jax.handover import handed_over
 from ocssl_jax.methods import METHODS
 from ocssl_jax.optim import OPTIMIZERS, Optimizer, make_optimizer
@@ -37,6 +38,7 @@ class Learning(NamedTuple):
     strategy: Strategy
     prepare: Prepare
     encode: Callable[[Variables, Array], Array]  # of uint8 images, for probes
+    encoder: Callable[[TrainState], Variables]  # that is probed, with its lens
     head: Callable[[TrainState], Head] | None  # on these features; None: unsupervised
     init: Init
     step: Step
@@ -62,7 +64,8 @@ def make_learning(
     prepare = normalizer(mean, std)
     backbone = backbone_of(config, image_size=size)
     started = starting(config, backbone, shape=shape) if fresh else backbone
-    method, strategy = make_method(config, started), make_strategy(config)
+    method = make_method(config, started)
+    strategy = make_strategy(config, shape=shape)
     if fresh and config.method.pretrained:
         method = handed_over(method, config.method.pretrained, shape=shape)
     check_pair(config, method)
@@ -87,8 +90,16 @@ def make_learning(
     )
 
     def encode(variables: Variables, images: Array) -> Array:
+        if strategy.lens:
+            images = strategy.lens.look(variables[LENS], images)
         features: Any = backbone.apply(variables, prepare(images), train=False)
         return features
+
+    def encoder(state: TrainState) -> Variables:
+        found = method.encoder(state.params["method"], state.model)
+        if strategy.lens:
+            found = found | {LENS: strategy.lens.variables(state.strategy)}
+        return found
 
     def head(state: TrainState) -> Head:
         learner = Learner(state.params["method"], state.model, method, prepare)
@@ -99,6 +110,7 @@ def make_learning(
         strategy=strategy,
         prepare=prepare,
         encode=encode,
+        encoder=encoder,
         head=head if method.head else None,
         init=init,
         step=step,
@@ -153,8 +165,8 @@ def make_method(config: ConfigDict, backbone: nn.Module | Pretrained) -> Method:
     return made(METHODS[name], f"method.{name}", backbone, **settings)
 
 
-def make_strategy(config: ConfigDict) -> Strategy:
-    """The config's strategy."""
+def make_strategy(config: ConfigDict, *, shape: tuple[int, ...]) -> Strategy:
+    """The config's strategy for images of `shape` (h, w, c)."""
     name = config.strategy.name
     settings = wired(
         STRATEGIES[name],
@@ -164,6 +176,8 @@ def make_strategy(config: ConfigDict) -> Strategy:
         batch_size=config.stream.batch_size,
         learning_rate=config.optimizer.learning_rate,
         tasks=config.stream.tasks,
+        epochs=config.stream.epochs,
+        image_shape=shape,
     )
     return made(STRATEGIES[name], f"strategy.{name}", **settings)
 

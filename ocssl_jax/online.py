@@ -215,7 +215,9 @@ class Learner:
                 f"config.stream.dataset={self.config.stream.dataset!r}, which have "
                 f"{len(spec.mean)}"
             )
-        learning = make_learning(self.config, shape=shape, mean=spec.mean, std=spec.std)
+        config = self.config.copy_and_resolve_references()
+        config.stream.epochs = 1  # images come when they are handed over
+        learning = make_learning(config, shape=shape, mean=spec.mean, std=spec.std)
         supervised = learning.method.head is not None
         classes = self.config.method.supervised.classes if supervised else 0
 
@@ -234,8 +236,7 @@ class Learner:
             return learning.step(state, stream)
 
         def encode(state: TrainState, pixels: Array) -> Array:
-            variables = learning.method.encoder(state.params["method"], state.model)
-            return learning.encode(variables, pixels)
+            return learning.encode(learning.encoder(state), pixels)
 
         step = jit(step, donate_argnums=0)
         return Functions(jit(first), step, jit(encode), classes)

@@ -112,6 +112,17 @@ def needs_plain_logits(config: ConfigDict, method: Method) -> None:
         )
 
 
+def needs_to_learn_all(config: ConfigDict, method: Method) -> None:
+    """An autoencoder that experiences only pass by knows no code for them."""
+    del method
+    name = config.strategy.name
+    if name in ("ae", "ae_mir") and config.stream.known:
+        raise UsageError(
+            f"config.stream.known must be 0 with strategy {name}, whose autoencoder "
+            f"learns from every experience, got {config.stream.known}"
+        )
+
+
 CHECKS: tuple[Callable[[ConfigDict, Method], None], ...] = (
     needs_distance,
     needs_two_views,
@@ -119,4 +130,5 @@ CHECKS: tuple[Callable[[ConfigDict, Method], None], ...] = (
     needs_whole_parts,
     needs_labels,
     needs_plain_logits,
+    needs_to_learn_all,
 )

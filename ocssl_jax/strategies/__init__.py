@@ -6,6 +6,8 @@ that name in `config.strategy.<name>` or, failing that, in `config.strategy`.
 
 from collections.abc import Callable
 
+from ocssl_jax.strategies.ae import ae
+from ocssl_jax.strategies.ae_mir import ae_mir
 from ocssl_jax.strategies.base import Strategy, chain
 from ocssl_jax.strategies.cassle import cassle, cassle_r
 from ocssl_jax.strategies.cla import cla_b, cla_e, cla_r
@@ -42,15 +44,27 @@ STRATEGIES: dict[str, Callable[..., Strategy]] = {
     "icarl": icarl,
     "gen": gen,
     "gen_mir": gen_mir,
+    "ae": ae,
+    "ae_mir": ae_mir,
 }
 
 # Strategies that may read `stream.boundary`; every other one is task-free, ER unless
 # it is asked for `past_only`.
 BOUNDARY_AWARE = frozenset(
-    {"cassle", "cassle_r", "er_mir", "gem", "icarl", "gen", "gen_mir"}
+    {
+        "cassle",
+        "cassle_r",
+        "er_mir",
+        "gem",
+        "icarl",
+        "gen",
+        "gen_mir",
+        "ae",
+        "ae_mir",
+    }
 )
 
 # Strategies whose losses are those of a classifier: of `method.name=supervised`.
-SUPERVISED = frozenset({"er_mir", "gem", "icarl", "gen", "gen_mir"})
+SUPERVISED = frozenset({"er_mir", "gem", "icarl", "gen", "gen_mir", "ae", "ae_mir"})
 
 __all__ = ["BOUNDARY_AWARE", "STRATEGIES", "SUPERVISED", "Strategy", "chain"]

@@ -27,6 +27,7 @@ SAFE = {
     "place": "bounded: a place in the store, or in the order of choice",
     "label": "bounded by the classes",
     "task": "bounded by the experiences",
+    "epoch": "bounded by the stream's epochs",
     "count": "bounded by the images of a centroid; of adam: stays at its largest",
     "next": "bounded: a place in the window",
     "size": "bounded by the width of the window",
