@@ -38,6 +38,10 @@ GENERATIVE = {  # of GEN's rows on both MNISTs
     "method.supervised.gated": True,
     "method.supervised.dropout": 0.2,
 }
+HYBRID = {  # of AE's rows on CIFAR-10: five epochs for the autoencoder, one to learn
+    "stream.epochs": 6,
+    "strategy.replay_size": 100,
+}
 IID = {"stream.kind": "iid", "probe.every": 100}  # judged at the end alone
 VARIANTS: dict[str, dict[str, Any]] = {
     "finetune": {"strategy.name": "none"},
@@ -59,6 +63,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "optimizer.learning_rate": 0.01,
         "strategy.gen_mir.generator.dropout": 0.4,
     },
+    "ae": {"strategy.name": "ae", **HYBRID},
+    "ae_mir": {"strategy.name": "ae_mir", **HYBRID},
 }
 PUBLISHED = {
     "finetune": ((19.0, 0.2), (97.8, 0.2)),
@@ -102,7 +108,15 @@ def reference(stream: dict[str, Any]) -> ConfigDict:
     """What the released code does in another way; docs/fidelity.md has it all."""
     quirks = {"lowest_by_position": True, "scoring_moves_statistics": True}
     made_up = {"stale_step": True, "fresh_noise": True}
-    strategies = {"er_mir": quirks, "gen_mir": made_up}
+    always = {
+        "learns_on": True,
+        "replays": True,
+        "settles_each_epoch": True,
+        "batch_statistics": True,
+    }
+    coded = {"autoencoder": always, "raw_first": True, "strength": 0.5}
+    sought = {**coded, "gain": {"entropy_ahead": 1.0}, "distinct": False}
+    strategies = {"er_mir": quirks, "gen_mir": made_up, "ae": coded, "ae_mir": sought}
     return ConfigDict({"stream": stream, "strategy": strategies})
 
 

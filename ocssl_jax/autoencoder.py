@@ -18,7 +18,7 @@ from jax import lax
 
 from ocssl_jax.backbones.conv import Conv
 from ocssl_jax.backbones.linear import uniform_fan_in
-from ocssl_jax.backbones.norm import BatchNorm
+from ocssl_jax.backbones.norm import BatchNorm, visible
 from ocssl_jax.core import Array, Key, Params, Variables
 from ocssl_jax.losses import masked_mean
 
@@ -39,20 +39,32 @@ class Autoencoder(NamedTuple):
 
 
 class Block(nn.Module):
-    """A residual block that keeps the number of channels."""
+    """A residual block that keeps the number of channels.
+
+    A bias that the next norm takes away is not trained: its gradient is a rounding
+    error, which Adam would make whole steps of.
+
+    Attributes:
+      normed: whether a norm follows the block.
+    """
+
+    normed: bool
 
     @nn.compact
     def __call__(self, x: Array, *, train: bool, mask: Array | None) -> Array:
         """[n h w d] -> [n h w d]."""
         d = x.shape[3]
 
-        def conv(y: Array, size: int) -> Array:
+        def conv(y: Array, size: int, *, normed: bool) -> Array:
             init = uniform_fan_in(size**2 * d)
-            return Conv(d, size, 1, True, init, jnp.float32, name=f"conv{size}")(y)
+            y = Conv(d, size, 1, False, init, jnp.float32, name=f"conv{size}")(y)
+            bias = self.param(f"bias{size}", init, (d,), jnp.float32)
+            bias = lax.stop_gradient(bias) if normed else bias
+            return y + bias.reshape(1, 1, 1, d)
 
-        y = conv(nn.relu(x), 3)
+        y = conv(nn.relu(x), 3, normed=True)
         y = BatchNorm(affine=True, name="norm")(y, train=train, mask=mask)
-        return x + conv(nn.relu(y), 1)
+        return x + conv(nn.relu(y), 1, normed=self.normed)
 
 
 class Up(nn.Module):
@@ -95,8 +107,8 @@ class ConvAutoencoder(nn.Module):
         )
         norms = lambda count: [BatchNorm(affine=True) for _ in range(count)]
         self.down, self.down_norm = [down(i) for i in (c, d, d)], norms(3)
-        self.inner, self.inner_norm = [Block(), Block()], norms(1)
-        self.outer, self.outer_norm = [Block(), Block()], norms(2)
+        self.inner, self.inner_norm = [Block(True), Block(False)], norms(1)
+        self.outer, self.outer_norm = [Block(True), Block(True)], norms(2)
         self.up, self.up_norm = [Up(d), Up(d), Up(c)], norms(2)
 
     def encode(self, x: Array, *, train: bool, mask: Array | None) -> Array:
@@ -152,7 +164,7 @@ def make_autoencoder(shape: tuple[int, ...], *, width: int) -> Autoencoder:
         return apply
 
     def loss(params: Params, stats: Any, x: Array, mask: Array) -> tuple[Array, Any]:
-        variables = {"params": params, "batch_stats": stats}
+        variables, x = {"params": params, "batch_stats": stats}, visible(x, mask)
         y: Any
         y, moved = module.apply(
             variables, x, train=True, mask=mask, mutable=["batch_stats"]
@@ -163,9 +175,11 @@ def make_autoencoder(shape: tuple[int, ...], *, width: int) -> Autoencoder:
     return Autoencoder(init, half("encode"), half("decode"), loss)
 
 
-def code_size(shape: tuple[int, ...], *, width: int) -> int:
-    """Numbers z of a code of an image [h w c]."""
-    return width * (shape[0] // SHRINK) * (shape[1] // SHRINK)
+def pictured(variables: Variables, code: Array, shape: tuple[int, ...]) -> Array:
+    """Uint8 images [n h w c] of `shape` that codes [n z] stand for, row by row."""
+    pixels = shape[0] * shape[1]
+    network = make_autoencoder(shape, width=code.shape[1] * SHRINK**2 // pixels)
+    return to_pixels(network.decode(variables, code, train=False))
 
 
 def signed(image: Array) -> Array:

@@ -43,6 +43,7 @@ def export(
         "std": dataset.std,
         "method": config.method.name,
         "strategy": config.strategy.name,
+        "lens": "autoencoder" if learning.strategy.lens else None,
         "dataset": dataset.name,
         "seeds": list(states),
     }

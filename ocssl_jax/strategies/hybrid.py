@@ -139,13 +139,8 @@ def hybrid(
             again = coding.decode(state.coder.settled, old.items["code"], old.mask)
             x, real = jnp.concatenate([x, again]), jnp.concatenate([real, old.mask])
         state = state._replace(now=coded(state, x, real, stream))
-        if autoencoder["learns_on"]:
-            return state._replace(
-                coder=coding.learnt(state.coder, x, real)
-            ), learner.model
-        coder = jax.lax.cond(
-            last(stream), lambda coder, *_: coder, coding.learnt, state.coder, x, real
-        )
+        done, as_it_is = last(stream) & (not autoencoder["learns_on"]), lambda c, *_: c
+        coder = jax.lax.cond(done, as_it_is, coding.learnt, state.coder, x, real)
         return state._replace(coder=coder), learner.model
 
     def arrived(state: Hybrid, learner: Learner, stream: Stream) -> Hybrid:
