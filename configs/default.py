@@ -258,7 +258,7 @@ def hybrid() -> ConfigDict:
                 "learns_on": False,  # in the last epoch, too
                 "replays": False,  # decoded codes beside the stream's images
                 "settles_each_epoch": False,  # codes follow it, else once an experience
-                "batch_statistics": False,  # in use, tests included; else BN's running
+                "batch_statistics": False,  # of BN, outside of tests; else running ones
             },
             "raw_first": False,  # the first experience's images are not autoencoded
             "strength": 1.0,  # of the gradient once something is replayed

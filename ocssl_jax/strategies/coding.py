@@ -42,7 +42,8 @@ def make_coding(shape: tuple[int, ...], settings: Mapping[str, Any]) -> Coding:
     Args:
       shape: of an image.
       settings: the autoencoder's `width`, Adam's `learning_rate`; `batch_statistics`:
-        it encodes and decodes with BN statistics of the rows, else with running ones.
+        while the learner learns it encodes and decodes with BN statistics of the rows,
+        else with running ones.
 
     Raises:
       ValueError: if there is no autoencoder of such images.
@@ -71,9 +72,9 @@ def make_coding(shape: tuple[int, ...], settings: Mapping[str, Any]) -> Coding:
         return network.decode(variables, code, train=train, mask=mask)
 
     def look(variables: Variables, image: Array) -> Array:
-        real = jnp.full(len(image), True)
-        code = encode(variables, signed(image), real)
-        return to_pixels(decode(variables, code, real))
+        """With running statistics: nobody's image depends on whose are beside it."""
+        code = network.encode(variables, signed(image), train=False)
+        return to_pixels(network.decode(variables, code, train=False))
 
     return Coding(init, learnt, encode, decode, look)
 
