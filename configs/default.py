@@ -248,7 +248,7 @@ def gen_mir() -> ConfigDict:
 
 
 def hybrid() -> ConfigDict:
-    """What AE and AE-MIR share; all epochs but the last are for the autoencoder."""
+    """What AE and AE-MIR share; all epochs but the last are the autoencoder's."""
     return ConfigDict(
         {
             "memory": "reservoir",  # reservoir | fifo, of codes
