@@ -7,8 +7,8 @@ Memories are full, images noise, one seed. `climb` is the whole step. The lines 
 are its parts (benchmarks/parts.py), time a stream batch, so those of a pass are summed
 over the passes; called apart they cost more than within the whole. `scale_fifo` replays
 from a FIFO: the difference to `scale` is what Part-and-Select costs. `of er` is a
-multiple of ER's time, if that is among the cases. `--check` compares the losses of the
-parts with those of the step instead of timing them.
+multiple of ER's time, if that is among the cases. `--whole` leaves the parts out;
+`--check` compares their losses with those of the step instead of timing them.
 """
 
 import statistics

@@ -59,8 +59,8 @@ class Learner:
     """An online continual learner, without an end; without labels if it needs none.
 
     Pixels are normalised as those of `config.stream.dataset` ('folder': as ImageNet's);
-    of `config.stream` only that and `batch_size` matter here, and `config.seeds` not at
-    all. A new size of images compiles anew.
+    of `config.stream` only that and `batch_size` matter here, `config.seeds` and
+    `config.baselines` not at all. A new size of images compiles anew.
     """
 
     def __init__(self, config: ConfigDict):
@@ -69,6 +69,8 @@ class Learner:
         Raises:
           UsageError: naming the first field that is not possible.
         """
+        config = config.copy_and_resolve_references()
+        config.baselines = ()  # what a run has beside it
         self.config = settings.resolve(config, {})
         check_names(self.config)
         self._functions = cache(self._made)
@@ -101,8 +103,8 @@ class Learner:
             that are free of tasks, as CLIMB, ignore it.
 
         Returns:
-          The new state, and what a run logs of a stream batch: `loss` and others. Both
-          may still be being computed.
+          The new state, and what a run logs of a stream batch, such as `loss`. Both may
+          still be being computed.
 
         Raises:
           UsageError: if images or labels cannot be taken.

@@ -107,6 +107,7 @@ FEATURES = {
     "wide_resnet9": 1024,
     "convnet": 128,
     "mlp": 64,
+    "gated_mlp": 64,
     "vit_tiny": 192,
 }
 
