@@ -10,6 +10,7 @@ import pytest
 from hybrid_case import (
     ADAM_RATE,
     EPOCHS,
+    PLAIN,
     RATE,
     STEPS,
     R,
@@ -28,9 +29,10 @@ from hybrid_case import (
     stepper,
 )
 from perceptron import slopes, weights
-from tiny import BATCH, bits, equal, stream
+from tiny import BATCH, bits, equal, stream, tiny_config
 
 from configs import mir_cifar10
+from ocssl_jax import Learner as OwnLoop
 from ocssl_jax import encoders, settings
 from ocssl_jax.autoencoder import signed, to_pixels
 from ocssl_jax.errors import UsageError
@@ -271,6 +273,14 @@ def test_a_stop_in_between_changes_nothing():
 def test_settings_that_cannot_be_are_told(fields, words):
     with pytest.raises(UsageError, match=f"^config.strategy.ae: .*{words}"):
         made(**fields)
+
+
+def test_in_ones_own_loop_there_are_no_epochs():
+    """Whatever the config's stream has: the autoencoder has to learn on."""
+    config = tiny_config(**PLAIN, strategy__name="ae")
+    config.strategy.ae.autoencoder.learns_on = False
+    with pytest.raises(UsageError, match="learns_on must be True where images arrive"):
+        OwnLoop(config).init(jax.random.key(0), np.zeros((2, 8, 8, 3), np.uint8))
 
 
 def test_no_experience_may_have_passed_by():
