@@ -23,6 +23,7 @@ SAFE = {
     "step": "wraps: only its 32 bits are used, to draw the key of a stream batch",
     "id": "bounded: a position in the data set",
     "image": "bounded: pixels",
+    "generator_image": "bounded: pixels",
     "rank": "bounded: counted back from the newest item, so at most the capacity",
     "place": "bounded: a place in the store, or in the order of choice",
     "label": "bounded by the classes",
