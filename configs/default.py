@@ -44,7 +44,8 @@ def stream() -> ConfigDict:
             "dataset": "cifar100",
             "data_dir": "~/tensorflow_datasets",
             "image_size": 0,  # pixels a side; 0: the data set's own or published one
-            "pixels": "standard",  # standard: by the data set's mean and std | signed
+            # standard: by the data set's mean and std | signed | clip: by CLIP's
+            "pixels": "standard",
             "kind": "class",  # class | irregular | blurred | domain | permuted | iid
             "iid_of": "class",  # iid: what is mixed, class | domain | permuted
             # Experiences: must divide the classes unless irregular, and be the number
@@ -56,11 +57,13 @@ def stream() -> ConfigDict:
             # the classes as well, in 0..999. (): drawn from `seed`, domains as listed.
             "order": (),
             "blur": 100,  # blurred: images an experience mixes into each boundary
-            # How often each image arrives: in `class` streams within its experience, in
-            # `iid` ones all over; 1 for all other kinds. More than 1 is no online run.
+            # How often each image arrives: in `class` and `domain` streams within its
+            # experience, in `iid` ones all over; 1 for all other kinds. More than 1 is
+            # no online run.
             "epochs": 1,
             # Experiences at the stream's beginning that were learnt in another run:
             # they pass by, once, for memories and teachers to see; nothing is trained.
+            # All of them: the first weights are judged, and that is all.
             "known": 0,
             "seed": 42,  # of class order and choice, blurring and validation split
             "val_ratio": 0.1,  # of each class's training images, kept from the stream
@@ -68,6 +71,12 @@ def stream() -> ConfigDict:
             # Images of each experience that arrive, chosen anew by each of `seeds`; 0:
             # all of them.
             "samples": 0,
+            # Images of earlier experiences that arrive with each later one: equally
+            # many of each class, chosen by each of `seeds`; for `class` and `domain`.
+            "memory": 0,
+            # Classes of a batch, equally many images of each, drawn anew for each batch
+            # from all that arrive in its experience; 0: each image once an epoch.
+            "balanced": 0,
             "limit": 0,  # stop after that many stream batches; 0: never
         }
     )
@@ -107,6 +116,7 @@ def method() -> ConfigDict:
                 "gated": False,  # logits times the sigmoid of another linear map
                 "dropout": 0.0,  # share of features the head does not see, in [0, 1)
             },
+            "clip": clip(),
             "mae": {  # needs backbone.name=vit_tiny
                 "mask_ratio": 0.75,  # of the patches, in (0, 1)
                 "decoder_layers": 4,
@@ -129,6 +139,44 @@ def method() -> ConfigDict:
                 "variance": 25.0,  # mu
                 "covariance": 1.0,  # nu
             },
+        }
+    )
+
+
+def clip() -> ConfigDict:
+    """Classification by words: its own fields; `projection` is shared."""
+    contrast = {
+        "temperature": 0.05,  # tau
+        "rate": 0.9,  # gamma in (0, 1], of the new value in the moving averages
+        "negatives": "class",  # class (images of other texts) | instance (all others)
+        "negative_weight": "sample",  # sample | class: what counts once
+    }
+    return ConfigDict(
+        {
+            "objective": "cross_entropy",  # cross_entropy | info_nce | gcl | gdro
+            "objectives": {
+                "cross_entropy": {"temperature": 0.05},
+                "info_nce": {"temperature": 0.05},
+                "gcl": contrast,
+                "gdro": {
+                    **contrast,
+                    "surrogate": "squared_hinge",  # squared_hinge | linear
+                    "margin": 0.3,
+                    "class_rate": 0.9,  # gamma_2, of the classes' losses
+                    "strength": 0.1,  # lambda, of the divergence from even weights
+                },
+            },
+            "templates": ("a photo of a {}.",),  # {}: the class's name
+            # What classes are called, a file of lines `n01440764 tench`; '': as in the
+            # data set.
+            "names": "",
+            # A CLIP's weights, file or folder, for backbone.name=clip_*: its text tower
+            # and its space come along; '': random ones.
+            "weights": "",
+            # A CLIP's tokenizer, file or folder; '': bytes alone, and for clip_* what
+            # lies beside the weights.
+            "merges": "",
+            "text": {"width": 64, "layers": 1, "heads": 4, "context": 48},
         }
     )
 
@@ -164,6 +212,12 @@ def strategy() -> ConfigDict:
             "icarl": {
                 "task_size": 10_000,  # images of a task, kept until it ends
                 "distill_weight": 1.0,
+                "temperature": 1.0,  # of the distilled softmax
+            },
+            "ewc": {
+                "weight": 1000.0,  # lambda of the penalty
+                "samples": 200,  # images of an experience its Fisher information is of
+                "largest": 1e-4,  # bound on that
             },
             "gen": {
                 "replay_batches": 4,  # rows replayed, in stream batches
@@ -333,7 +387,7 @@ def optimizer() -> ConfigDict:
     """How the parameters move."""
     return ConfigDict(
         {
-            "name": "sgd",  # sgd | adam | lars
+            "name": "sgd",  # sgd | adam | adamw | lars
             "learning_rate": 0.1,  # the peak, where the schedule has one
             "momentum": 0.9,
             "weight_decay": 1e-4,

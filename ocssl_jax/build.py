@@ -3,12 +3,15 @@
 from functools import partial
 from typing import NamedTuple
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from ocssl_jax import data, scopes
 from ocssl_jax.backbones import BACKBONES
+from ocssl_jax.clip.architecture import MEAN, STD
 from ocssl_jax.downstream import downstream
 from ocssl_jax.errors import UsageError, one_of
+from ocssl_jax.feed import balanced, pools_of
 from ocssl_jax.learning import Learning, make_learning
 from ocssl_jax.methods import METHODS
 from ocssl_jax.optim import OPTIMIZERS
@@ -24,6 +27,9 @@ from ocssl_jax.stream_checks import (
 )
 from ocssl_jax.wiring import group, made, wired
 
+# Baselines that are the run's own first weights; the second is a classifier by words.
+INITIAL = ("random", "zero_shot")
+
 
 class Experiment(NamedTuple):
     """Everything of a run that its config and its data decide."""
@@ -34,6 +40,7 @@ class Experiment(NamedTuple):
     learning: Learning
     probes: dict[str, Fit]
     judged: tuple[data.Dataset, data.Benchmark]  # what probes are about
+    pools: tuple[np.ndarray, ...] | None = None  # one a seed, see `feed.pools_of`
 
     @property
     def contents(self) -> dict[str, str]:
@@ -73,12 +80,14 @@ def build(config: ConfigDict, *, fresh: bool = True) -> Experiment:
         mean=dataset.mean,
         std=dataset.std,
         fresh=fresh,
+        class_names=dataset.class_names,
+        train_images=len(dataset.train_label),
     )
     learning = learning_of(config)
     if learning.head:
         check_classes(config, dataset, bench)
     for name in config.baselines:
-        if name != "random":  # told now, not when the baseline's turn comes
+        if name not in INITIAL:  # told now, not when the baseline's turn comes
             learning_of(as_baseline(config, name))
     probes = {
         name: made(
@@ -89,7 +98,11 @@ def build(config: ConfigDict, *, fresh: bool = True) -> Experiment:
         for name in config.probe.names
         if name != CLASSIFIER
     }
-    return Experiment(dataset, bench, schedules, learning, probes, judged)
+    pools = None
+    if learning.method.pooled:
+        pools = tuple(pools_of(dataset, schedule) for schedule in schedules)
+    arriving = balanced(config, dataset, schedules)
+    return Experiment(dataset, bench, arriving, learning, probes, judged, pools)
 
 
 def as_baseline(config: ConfigDict, name: str) -> ConfigDict:
@@ -119,7 +132,23 @@ def check_names(config: ConfigDict) -> None:
     if config.probe.dataset:
         one_of("probe.dataset", config.probe.dataset, data.DATASETS)
     for name in config.baselines:
-        one_of("baselines", name, ("random", *STRATEGIES))
+        one_of("baselines", name, (*INITIAL, *STRATEGIES))
+
+
+def pixels(name: str, *, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and deviation that take pixels to [-1, 1], or to what CLIP saw.
+
+    Raises:
+      UsageError: if CLIP's are asked for where images are grey.
+    """
+    if name == "signed":
+        return (0.5,) * channels, (0.5,) * channels
+    if channels != len(MEAN):
+        raise UsageError(
+            "config.stream.pixels must be standard or signed for grey images, got "
+            f"{name!r}"
+        )
+    return MEAN, STD
 
 
 def make_stream(
@@ -143,9 +172,9 @@ def make_stream(
     )
     if "permuted" in (s.kind, s.kind == "iid" and s.iid_of):
         dataset = data.permuted(dataset, tasks=s.tasks, seed=s.seed)
-    if s.pixels == "signed":  # to [-1, 1]
-        half = (0.5,) * len(dataset.mean)
-        dataset = dataset._replace(mean=half, std=half)
+    if s.pixels != "standard":
+        mean, std = pixels(s.pixels, channels=len(dataset.mean))
+        dataset = dataset._replace(mean=mean, std=std)
     own = bool(config.probe.names) and not config.probe.dataset
     check_labels(dataset, "stream", needed=own or s.kind not in data.UNLABELLED_KINDS)
     bench = made(
@@ -182,7 +211,15 @@ def make_stream(
         made(
             data.schedule,
             "stream",
-            bench,
+            made(
+                data.remembered,
+                "stream",
+                bench,
+                dataset.train_label,
+                dataset.train_domain,
+                budget=s.memory,
+                seed=seed,
+            ),
             key_seed=seed,
             batch_size=s.batch_size,
             limit=s.limit,

@@ -41,6 +41,9 @@ class Stream(NamedTuple):
     mask: Array  # [b] bool, False where a last, short batch was padded
     boundary: Array  # [] bool, first batch of an experience; task-free parts ignore it
     label: Array | None = None  # [b] int32
+    # [k] float32, images of each class among those that arrive in this experience; only
+    # for methods that ask for it.
+    pool: Array | None = None
     epoch: Array | None = None  # [] int32, how often the images came before; None: 0
 
     def items(self) -> Items:
@@ -69,6 +72,7 @@ class Batch:
     # Rows [m h w c] and their mask [m] that move BN's running statistics after the
     # stream's, and nothing else; for supervised methods.
     bystanders: tuple[Array, Array] | None = None
+    pool: Array | None = None  # [k] float32, as the stream's
 
     @property
     def replay_mask(self) -> Array:
@@ -137,7 +141,16 @@ class Method(NamedTuple):
     # nothing ever tells it a label.
     head: Callable[[Params], Head] | None = None
     views: int = 2  # of every image in a pass
+    pooled: bool = False  # its loss needs the batch's `pool`
     whole: bool = False  # its loss is one of all rows together, a `distill` of z1, z2
+    met: bool = False  # its head chooses among the classes met so far
+    # Parts of `model` that are about a run's images: no other run goes on with them.
+    own: tuple[str, ...] = ()
+    # Of methods whose classes are directions among the projections:
+    # (params, z [m d]) -> scores [m k]; None: projections are the scores themselves.
+    logits: Callable[[Params, Array], Array] | None = None
+    # (params, rows [k d]) -> the Head of the projections' products with `rows`.
+    compared: Callable[[Params, Array], Head] | None = None
 
 
 class Sample(NamedTuple):

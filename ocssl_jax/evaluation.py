@@ -167,6 +167,7 @@ def judged(
                 features,
                 seed=seed,
                 after=after,
+                met=experiment.learning.method.met,
             ).test
             accuracy.write(path, records)
             print(f"judged experience {after + 1}, seed {seed}", flush=True)

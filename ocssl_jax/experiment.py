@@ -5,7 +5,7 @@ itself; the random encoder is the run's own initial state, probed once.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 
 from ocssl_jax import (
     accuracy,
+    encoders,
     export,
     handover,
     hosts,
@@ -22,9 +23,9 @@ from ocssl_jax import (
     workdir,
     writers,
 )
-from ocssl_jax.build import Experiment, as_baseline, build
+from ocssl_jax.build import INITIAL, Experiment, as_baseline, build
 from ocssl_jax.checkpoint import steps_in
-from ocssl_jax.core import TrainState
+from ocssl_jax.core import Head, Method, TrainState
 from ocssl_jax.errors import UsageError
 from ocssl_jax.report.memory_sheet import sheet_of
 from ocssl_jax.report.write import write_report
@@ -94,21 +95,23 @@ def finish(
     """Learn, run the baselines, and write everything that a finished run holds."""
     learner = Run(experiment, config, folder)
     baselines: dict[str, Records] = {}
-    if "random" in config.baselines and config.probe.names:
-        baselines["random"] = random_encoder(learner, folder, stop)
+    for name in INITIAL:
+        if name in config.baselines and config.probe.names:
+            baselines[name] = initial_encoder(learner, folder, name, stop)
     stop.check(f"at stream batch {learner.step}")
     states, time = learner.learn(stop), learner.clock.read()
     for name in config.baselines:
-        if name != "random":
+        if name not in INITIAL:
             baselines[name] = beside(learner, name, stop)
             stop.check(f"after the baseline {name}")
 
     def close() -> None:
         export.export(folder / "encoder", experiment, config, states)
         if config.checkpoint.learner:
-            handover.save(folder / handover.FOLDER, states)
-        if "random" in baselines:  # beside seeds that have stopped it means nothing
-            baselines["random"] = accuracy.of_seeds(baselines["random"], states)
+            handover.save(folder / handover.FOLDER, states, experiment.learning.method)
+        for name in INITIAL:
+            if name in baselines:  # beside seeds that have stopped it means nothing
+                baselines[name] = accuracy.of_seeds(baselines[name], states)
         summary = summarised(learner, baselines, time)
         report(learner, states, summary, baselines)
         # Last, since it says that everything else is there.
@@ -117,9 +120,9 @@ def finish(
     hosts.led(close)
 
 
-def random_encoder(learner: Run, folder: Path, stop: Stop) -> Records:
+def initial_encoder(learner: Run, folder: Path, name: str, stop: Stop) -> Records:
     """Accuracies of the initial weights, held constant over the stream."""
-    path = folder / "baselines" / "random" / "accuracy.csv"
+    path = folder / "baselines" / name / "accuracy.csv"
     if hosts.decided(path.exists):
         return accuracy.read(path, tasks=learner.tasks)
     initial = learner.seeds.split(learner.initial())
@@ -127,14 +130,26 @@ def random_encoder(learner: Run, folder: Path, stop: Stop) -> Records:
 
     def close() -> Records:
         assert learner.judge is not None
-        where = "while probing the random encoder"
-        encoders = stop.among(learner.encoders(states), where)
+        where = f"while probing the baseline {name}"
+        made = learner.experiment.learning
+        head = own_head(made.method) if made.method.head else None
+        found = stop.among(encoders.of(states, made.encoder, head), where)
         after = learner.probed_after()
-        records = learner.judge.judge_constant(encoders, after)
+        records = learner.judge.judge_constant(found, after)
         accuracy.write(path, records)
         return records
 
     return hosts.led(close) or []
+
+
+def own_head(method: Method) -> Callable[[TrainState], Head]:
+    """A method's own classifier: a strategy's may be made of what it has seen."""
+
+    def head(state: TrainState) -> Head:
+        assert method.head is not None
+        return method.head(state.params["method"])
+
+    return head
 
 
 def beside(learner: Run, name: str, stop: Stop) -> Records:

@@ -45,6 +45,8 @@ def export(
         "strategy": config.strategy.name,
         "lens": "autoencoder" if learning.strategy.lens else None,
         "dataset": dataset.name,
+        "class_names": dataset.class_names,
+        "train_images": len(dataset.train_image),
         "seeds": list(states),
     }
     write(folder / "encoder.json", json.dumps(about, indent=1) + "\n")

@@ -23,10 +23,11 @@ FOLDER = "learner"
 FIELD = "config.method.pretrained"
 
 
-def save(folder: Path, states: Mapping[int, TrainState]) -> None:
+def save(folder: Path, states: Mapping[int, TrainState], method: Method) -> None:
     """Write the learner of each seed in `states` to `folder`."""
     for seed, state in states.items():
-        parts = {"params": state.params["method"], "model": state.model}
+        model = {k: v for k, v in state.model.items() if k not in method.own}
+        parts = {"params": state.params["method"], "model": model}
         tensors: dict[str, Any] = {}
         for name, tree in parts.items():
             tensors |= encoders.named(jax.device_get(tree), name)
@@ -47,6 +48,7 @@ def handed_over(method: Method, path: str, *, shape: tuple[int, ...]) -> Method:
     tensors = pretrained.read(Path(path).expanduser(), field=FIELD)
     image = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
     params, model = jax.eval_shape(method.init, jax.random.key(0), image)
+    model = {part: tree for part, tree in model.items() if part not in method.own}
     like = {"params": params, "model": model}
     wanted = {".".join(leaf): x.shape for leaf, x in flatten_dict(like).items()}
     pretrained.check(path, tensors, wanted, field=FIELD, what="method")
@@ -56,8 +58,10 @@ def handed_over(method: Method, path: str, *, shape: tuple[int, ...]) -> Method:
     )
 
     def init(key: Key, image: Array) -> tuple[Params, Model]:
-        del key, image
+        _, new = method.init(key, image)
         first = jax.tree.map(jnp.asarray, filled)
-        return first["params"], first["model"]
+        return first["params"], first["model"] | {
+            part: new[part] for part in method.own
+        }
 
     return method._replace(init=init)

@@ -31,6 +31,7 @@ class Judge:
         self.last = int(experiment.schedules[0].experience[-1])
         self.images = probing(experiment, config) if config.probe.names else None
         self.ways = scopes.variants(config.probe, iid=config.stream.kind == "iid")
+        self.met = experiment.learning.method.met
         self.encode = Encoder(experiment, batch_size=config.probe.batch_size)
         self.path, self.val_path = folder / "accuracy.csv", folder / "validation.csv"
         self.records: list[accuracy.Record] = []
@@ -127,7 +128,15 @@ class Judge:
         known = all(way.defines == "classifier" for way in self.ways)
         images = self.images.upto(after) if known else self.images
         features = self.encode.all(variables, images)
-        return judge(self.probes, self.ways, images, features, seed=seed, after=after)
+        return judge(
+            self.probes,
+            self.ways,
+            images,
+            features,
+            seed=seed,
+            after=after,
+            met=self.met,
+        )
 
     def judge_constant(
         self, encoders: Encoders, experiences: list[int]
@@ -144,6 +153,7 @@ class Judge:
                 features,
                 seed=seed,
                 after=experiences,
+                met=self.met,
             )
         return records
 

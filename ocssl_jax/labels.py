@@ -1,7 +1,29 @@
 """Short words for settings: names of folders, labels of rows."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
+
+OBJECTIVES = {
+    "cross_entropy": "cross entropy",
+    "info_nce": "InfoNCE",
+    "gcl": "GCL",
+    "gdro": "group DRO",
+}  # of clip, in words
+
+
+def learner(get: Callable[[str], Any]) -> str:
+    """What a run is called: its strategy or, of CLIP without one, its objective.
+
+    CLIP that only passes the stream by is "zero-shot". `get` gives a config's fields by
+    their dotted names.
+    """
+    strategy = str(get("strategy.name"))
+    if strategy != "none" or get("method.name") != "clip":
+        return strategy
+    if get("stream.known") == get("stream.tasks"):
+        return "zero-shot"
+    objective = str(get("method.clip.objective"))
+    return OBJECTIVES.get(objective, objective)
 
 
 def short_names(fields: Iterable[str]) -> dict[str, str]:

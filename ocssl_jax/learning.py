@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 
 from ocssl_jax.augment import make_augment, normalizer
 from ocssl_jax.backbones import make_backbone
+from ocssl_jax.clip import start as clip_start
 from ocssl_jax.core import (
     Array,
     Head,
@@ -52,10 +53,13 @@ def make_learning(
     mean: tuple[float, ...],
     std: tuple[float, ...],
     fresh: bool = True,
+    class_names: tuple[str, ...] = (),
+    train_images: int = 0,
 ) -> Learning:
     """The learner of a resolved config for images of `shape` (h, w, c).
 
-    Unless it is to be `fresh`, no weights are read from files.
+    Unless it is to be `fresh`, no weights are read from files. The names of the classes
+    and the number of the data set's training images concern methods with words.
 
     Raises:
       UsageError: if a setting is not possible.
@@ -64,8 +68,12 @@ def make_learning(
     prepare = normalizer(mean, std)
     backbone = backbone_of(config, image_size=size)
     started = starting(config, backbone, shape=shape) if fresh else backbone
-    method = make_method(config, started)
+    method = make_method(
+        config, started, class_names=class_names, train_images=train_images
+    )
     strategy = make_strategy(config, shape=shape)
+    if fresh and config.method.name == "clip" and config.method.clip.weights:
+        method = clip_start.started(method, backbone, config.method.clip.weights)
     if fresh and config.method.pretrained:
         method = handed_over(method, config.method.pretrained, shape=shape)
     check_pair(config, method)
@@ -145,10 +153,13 @@ def starting(
     return pretrained(path, backbone, shape=shape) if path else backbone
 
 
-def make_method(config: ConfigDict, backbone: nn.Module | Pretrained) -> Method:
+def make_method(
+    config: ConfigDict, backbone: nn.Module | Pretrained, **dataset: Any
+) -> Method:
     """The config's objective on `backbone`.
 
-    Any strategy's group may have an `ssl_temperature`.
+    Any strategy's group may have an `ssl_temperature`. What a method may ask of the
+    data set comes by keywords.
     """
     name = config.method.name
     own = group(config.method, name)
@@ -161,6 +172,8 @@ def make_method(config: ConfigDict, backbone: nn.Module | Pretrained) -> Method:
         own,
         config.method,
         dtype=jnp.dtype(config.precision),
+        balanced=config.stream.balanced,
+        **dataset,
     )
     return made(METHODS[name], f"method.{name}", backbone, **settings)
 

@@ -44,6 +44,21 @@ def adam(
     )
 
 
+def adamw(
+    rate: Array, momentum: Array, *, weight_decay: float
+) -> optax.GradientTransformation:
+    """AdamW as CLIP is trained with (Radford et al. 2021, table 18); matrices decay.
+
+    Norms, biases and class tokens do not. The other beta is 0.98, epsilon 1e-6.
+    """
+    del rate
+    matrices = lambda params: jax.tree.map(lambda p: p.ndim > 1, params)
+    return optax.chain(
+        optax.scale_by_adam(b1=momentum, b2=0.98, eps=1e-6),
+        optax.add_decayed_weights(weight_decay, mask=matrices),
+    )
+
+
 def lars(
     rate: Array, momentum: Array, *, weight_decay: float, trust_coefficient: float
 ) -> optax.GradientTransformation:
@@ -74,6 +89,7 @@ def lars(
 OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
     "sgd": sgd,
     "adam": adam,
+    "adamw": adamw,
     "lars": lars,
 }
 

@@ -12,6 +12,7 @@ from ocssl_jax.strategies import STRATEGIES, SUPERVISED
 from ocssl_jax.strategies.rals import chosen_units
 from ocssl_jax.wiring import group, made
 
+ROW_BY_ROW = ("ewc", "icarl")  # of a method with a pool, of which rows are judged alone
 TWO_VIEWS = frozenset({"osiris_r", "scale"})
 
 
@@ -112,6 +113,37 @@ def needs_plain_logits(config: ConfigDict, method: Method) -> None:
         )
 
 
+def needs_pool(config: ConfigDict, method: Method) -> None:
+    """Objectives over a pool take batches for draws from it: no strategy may draw.
+
+    And those of single rows are none: only cross entropy is a likelihood, and the same
+    mean whatever the batch is drawn from.
+    """
+    name, asked = config.method.name, config.strategy.name
+    if method.pooled and asked not in ("none", *ROW_BY_ROW):
+        raise UsageError(
+            f"config.strategy.name must be one of none, {', '.join(ROW_BY_ROW)} with "
+            f"method {name!r}, whose memory is stream.memory, got {asked!r}"
+        )
+    if method.pooled and asked in ROW_BY_ROW:
+        objective = config.method[name].objective
+        if objective != "cross_entropy":
+            raise UsageError(
+                f"config.method.{name}.objective must be cross_entropy with strategy "
+                f"{asked!r}, got {objective!r}"
+            )
+        if config.stream.memory and asked == "icarl":
+            raise UsageError(
+                f"config.stream.memory must be 0 with strategy {asked!r}, which has "
+                f"exemplars, got {config.stream.memory}"
+            )
+    if "zero_shot" in config.baselines and not method.met:
+        raise UsageError(
+            "config.baselines: 'zero_shot' needs a classifier by words "
+            f"(method.name=clip), got {config.method.name!r}"
+        )
+
+
 def needs_to_learn_all(config: ConfigDict, method: Method) -> None:
     """An autoencoder that experiences only pass by knows no code for them."""
     del method
@@ -130,5 +162,6 @@ CHECKS: tuple[Callable[[ConfigDict, Method], None], ...] = (
     needs_whole_parts,
     needs_labels,
     needs_plain_logits,
+    needs_pool,
     needs_to_learn_all,
 )

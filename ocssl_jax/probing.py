@@ -42,6 +42,10 @@ class Probing(NamedTuple):
         met = range(after + 1)
         return self._replace(val=self.val.part(met), test=self.test.part(met))
 
+    def met(self, after: int) -> np.ndarray:
+        """Classes of the test images of the tasks up to `after`."""
+        return np.unique(self.test.part(range(after + 1)).label)
+
     @property
     def sizes(self) -> list[int]:
         """Test samples of each task."""
@@ -147,6 +151,7 @@ def judge(
     *,
     seed: int,
     after: int,
+    met: bool = False,
 ) -> Accuracies:
     """Accuracy, in every way asked for, of an encoder after experience `after`.
 
@@ -157,6 +162,8 @@ def judge(
       features: of these images.
       seed: of the run; all classifiers of a probing share one key.
       after: the experience just learnt.
+      met: whether the method's own classifier chooses among the classes of the
+        experiences so far, else among all that it has an output for.
 
     Raises:
       TrainingError: if features are not finite. The parameters may be: large ones
@@ -174,7 +181,8 @@ def judge(
         accuracy = np.full((len(asked), images.tasks), np.nan)
         for tasks in SCOPES[way.scope](images.tasks, after):
             if way.probe == CLASSIFIER:
-                predict: Predict | None = own(features)
+                known = images.met(after) if met else None
+                predict: Predict | None = own(features, known)
             else:
                 fit, share = probes[way.probe], images.shares[way.ratio]
                 predict = fitted(fit, key, images, features, share, tasks)
@@ -187,13 +195,16 @@ def judge(
     return found
 
 
-def own(features: Features) -> Predict:
-    """A supervised method's own classifier, which tells all classes apart."""
+def own(features: Features, known: np.ndarray | None = None) -> Predict:
+    """A supervised method's own classifier, of all classes or of those in `known`."""
     assert features.head is not None
     head = {name: np.asarray(value) for name, value in features.head.items()}
+    bias = head["bias"]
+    if known is not None:
+        bias = bias + np.where(np.isin(np.arange(len(bias)), known), 0.0, -np.inf)
 
     def predict(x: Any) -> np.ndarray:
-        logits = np.asarray(x) @ head["kernel"] + head["bias"]
+        logits = np.asarray(x) @ head["kernel"] + bias
         if "gate_kernel" in head:
             gate = np.asarray(x) @ head["gate_kernel"] + head["gate_bias"]
             logits *= 0.5 * (1 + np.tanh(gate / 2))  # a sigmoid that cannot overflow
@@ -257,17 +268,22 @@ def judge_constant(
     *,
     seed: int,
     after: Sequence[int],
+    met: bool = False,
 ) -> list[Record]:
     """As `judge` after each experience of `after`, of an encoder that never changes.
 
-    Only the scope `upto` is fitted each time, since its classes become more.
+    Only the scope `upto` is fitted each time, since its classes become more, and a
+    classifier that chooses among those `met` is asked anew.
     """
-    growing = [way for way in ways if way.scope == "upto"]
-    others = [way for way in ways if way.scope != "upto"]
+    more = lambda way: way.scope == "upto" or (met and way.probe == CLASSIFIER)
+    growing = [way for way in ways if more(way)]
+    others = [way for way in ways if not more(way)]
     once = judge(probes, others, images, features, seed=seed, after=0).test
     held = hold(once, experiences=1 + max(after))
     records = [record for record in held if record.after_experience in after]
     for experience in after:
-        found = judge(probes, growing, images, features, seed=seed, after=experience)
+        found = judge(
+            probes, growing, images, features, seed=seed, after=experience, met=met
+        )
         records += found.test
     return records

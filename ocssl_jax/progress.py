@@ -67,7 +67,7 @@ class Progress:
         ):
             self._said, total = now, str(run.course.total)
             self.say(
-                f"{run.config.strategy.name}: batch {run.step:>{len(total)}}/{total}  "
+                f"{run.name}: batch {run.step:>{len(total)}}/{total}  "
                 f"loss {loss:.3f}  {rate:.1f} images/s  "
                 f"{_left(run, self._first, self._began)} left"
             )
@@ -79,7 +79,7 @@ class Progress:
             images = sum(len(split.label) for split in judged[:3])
             self._bar.set_postfix_str(f"probing on {images:,} images")
             if self._bar.disable and images * self._seeds >= MANY:
-                name, seeds = run.config.strategy.name, self._seeds
+                name, seeds = run.name, self._seeds
                 self.say(f"{name}: probing, {seeds} x {images:,} images to encode")
 
     def probed(self, run: "Run", experience: int) -> None:
@@ -88,7 +88,7 @@ class Progress:
         means = {w.label: run.judge.mean(w.label, experience) for w in run.judge.ways}
         words = [f"{n} {mean:.2f} %" for n, mean in means.items() if not np.isnan(mean)]
         self.say(
-            f"{run.config.strategy.name}: experience {experience + 1}"
+            f"{run.name}: experience {experience + 1}"
             f"/{len(run.experiment.bench.test)}  {'  '.join(words)}"
         )
 

@@ -22,6 +22,8 @@ SEED: Check = (lambda x: 0 <= x < 2**32, "in [0, 2^32)")
 SHARE: Check = (lambda x: 0 <= x < 1, "in [0, 1)")
 
 NORMS = ("all", "hidden", "none")
+PIXELS = ("standard", "signed", "clip")
+STARTS = ("backbone.pretrained", "method.pretrained", "method.clip.weights")
 
 CHECKS: dict[str, Check] = {
     "passes": POSITIVE,
@@ -38,11 +40,17 @@ CHECKS: dict[str, Check] = {
     "stream.batch_size": POSITIVE,
     "stream.limit": COUNT,
     "stream.samples": COUNT,
+    "stream.memory": COUNT,
+    "stream.balanced": COUNT,
     "backbone.width": OWN_WIDTH,
     "backbone.depth": OWN_WIDTH,
     "method.projection": WIDTH,
     "method.projector.layers": WIDTH,
     "method.projector.hidden": OWN_WIDTH,
+    "method.clip.text.width": WIDTH,
+    "method.clip.text.layers": POSITIVE,
+    "method.clip.text.heads": POSITIVE,
+    "method.clip.text.context": (lambda x: 8 <= x <= 2**16, "in [8, 2^16]"),
     "method.supervised.classes": (lambda x: 2 <= x <= 2**20, "in [2, 2^20]"),
     "method.mae.mask_ratio": (lambda x: 0 < x < 1, "in (0, 1)"),
     "method.mae.decoder_layers": POSITIVE,
@@ -73,6 +81,10 @@ CHECKS: dict[str, Check] = {
     "strategy.gem.margin": COUNT,
     "strategy.icarl.task_size": POSITIVE,
     "strategy.icarl.distill_weight": COUNT,
+    "strategy.icarl.temperature": ABOVE_0,
+    "strategy.ewc.weight": COUNT,
+    "strategy.ewc.samples": POSITIVE,
+    "strategy.ewc.largest": ABOVE_0,
     "method.supervised.dropout": SHARE,
     "strategy.gen_mir.generator_rate": ABOVE_0,
     "strategy.gen_mir.steps": POSITIVE,
@@ -148,22 +160,37 @@ def validate(config: ConfigDict) -> None:
                 f"config.baselines must be other strategies than strategy.name, each "
                 f"once, got {tuple(config.baselines)!r}"
             )
+    if config.stream.memory and config.stream.samples:
+        raise UsageError(
+            "config.stream.samples must be 0 with stream.memory, which is chosen among "
+            f"all images of an experience, got {config.stream.samples}"
+        )
     validate_probe(config.probe)
-    for name in ("backbone.pretrained", "method.pretrained"):
+    for name in STARTS:
         if get(config, name) and "random" in config.baselines:
             raise UsageError(
                 "config.baselines: 'random' probes the first weights, and with "
                 f"{name} these are not random; leave it out"
             )
-    if config.backbone.pretrained and config.method.pretrained:
-        raise UsageError(
-            "config.method.pretrained must be '' with backbone.pretrained: the "
-            "learner's file has an encoder of its own"
-        )
+    check_starts(config)
     one_of("precision", config.precision, ("float32", "bfloat16"))
     one_of("method.projector.norms", config.method.projector.norms, NORMS)
-    one_of("stream.pixels", config.stream.pixels, ("standard", "signed"))
+    one_of("stream.pixels", config.stream.pixels, PIXELS)
     one_of("augment.per", config.augment.per, ("sample", "batch"))
+
+
+def check_starts(config: ConfigDict) -> None:
+    """Weights may come from one file alone.
+
+    Raises:
+      UsageError: naming two fields that are both set.
+    """
+    given = [name for name in STARTS if get(config, name)]
+    if len(given) > 1:
+        raise UsageError(
+            f"config.{given[1]} must be '' with {given[0]}: each file has an encoder "
+            f"of its own"
+        )
 
 
 def validate_probe(probe: ConfigDict) -> None:

@@ -19,7 +19,7 @@ from ocssl_jax.errors import UsageError, one_of
 from ocssl_jax.ranges import validate
 
 DEFAULTS = Path(__file__).resolve().parents[1] / "configs" / "default.py"
-PRETRAINED = ("backbone.pretrained", "method.pretrained")
+PRETRAINED = ("backbone.pretrained", "method.pretrained", "method.clip.weights")
 KINDS: dict[type, tuple[tuple[type, ...], str]] = {  # of a default as JSON holds it
     bool: ((bool,), "True or False"),
     int: ((int,), "a whole number"),

@@ -1,10 +1,11 @@
 """What a run came to: `summary.json`, and what a terminal shows of it."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ocssl_jax import accuracy, faults, metrics, scopes
+from ocssl_jax import accuracy, dotted, faults, labels, metrics, scopes
 from ocssl_jax.report.table import NAMES, table
 from ocssl_jax.train import Run
 
@@ -27,6 +28,7 @@ def summarised(
     seconds = max(time["train_s"], 1e-9)
     summary: dict[str, Any] = {
         "strategy": config.strategy.name,
+        "learner": labels.learner(partial(dotted.get, config)),
         "method": config.method.name,
         "dataset": config.stream.dataset,
         "backbone": config.backbone.name,
@@ -72,7 +74,8 @@ def validation(rows: Records, sizes: Sequence[int]) -> dict[str, Any]:
 
 def results(summary: Mapping[str, Any], folder: Path) -> str:
     """What a person reads in the terminal when a run has ended."""
-    rows = [(summary["strategy"], summary["metrics"])]
+    own = summary.get("learner", summary["strategy"])
+    rows = [(own, summary["metrics"])]
     rows += [(NAMES.get(n, n), values) for n, values in summary["baselines"].items()]
     seeds, time = len(summary["seeds"]), summary["time"]["total_s"]
     lines = [f"report: {folder / 'report' / 'index.html'}"]

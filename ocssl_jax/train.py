@@ -18,7 +18,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from ocssl_jax import encoders, hosts, seeds
+from ocssl_jax import dotted, encoders, hosts, labels, seeds
 from ocssl_jax.backbones import DENSE
 from ocssl_jax.build import Experiment
 from ocssl_jax.checkpoint import Checkpoints
@@ -45,6 +45,7 @@ class Run:
     def __init__(self, experiment: Experiment, config: ConfigDict, folder: Path):
         """Start afresh, or from the newest checkpoint in `folder`."""
         self.experiment, self.config, self.folder = experiment, config, folder
+        self.name = labels.learner(partial(dotted.get, config))
         self.chunk = config.chunk or (1 if jax.default_backend() == "cpu" else CHUNK)
         self.debug = Debug(experiment.learning.step) if config.debug else None
         self.chunk = 1 if self.debug else self.chunk
@@ -105,7 +106,14 @@ class Run:
         e = self.experiment
         steps = range(first, stop)
         labelled = e.learning.method.head is not None
-        return feed(e.dataset, e.schedules, steps, length=self.chunk, labelled=labelled)
+        return feed(
+            e.dataset,
+            e.schedules,
+            steps,
+            length=self.chunk,
+            labelled=labelled,
+            pools=e.pools,
+        )
 
     def learn(self, stop: Stop) -> dict[int, TrainState]:
         """Go through the stream; the final state of each seed that got to its end.
@@ -114,8 +122,7 @@ class Run:
           Interrupted: after a SIGTERM or SIGINT, everything saved.
           TrainingError: if no seed is finite any more; the last checkpoint is good.
         """
-        name = self.config.strategy.name
-        with Progress(self, name) as progress:
+        with Progress(self, self.name) as progress:
             try:
                 self._end_experience(progress, stop, resumed=True)
                 while self.step < self.course.total:
@@ -217,7 +224,7 @@ class Run:
     def _stop_seeds(self, found: Mapping[int, Fault], progress: Progress) -> None:
         """End the part of seeds in this run; all of it if no seed is left."""
         for line in self.standing.stop(found, latest=self.checkpoints.latest()):
-            progress.say(f"{self.config.strategy.name}: {line}")
+            progress.say(f"{self.name}: {line}")
 
     def _end_experience(
         self, progress: Progress, stop: Stop, *, resumed: bool = False

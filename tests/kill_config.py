@@ -25,14 +25,14 @@ def get_config(variant: str = "climb-simclr") -> ConfigDict:
     )
     config.strategy.ae_mir.candidates = 40
     if strategy in ("ae", "ae_mir"):  # an epoch for the autoencoder, one to learn
-        config.stream.epochs = 2
+        config.stream.update({"epochs": 2, "samples": 144})  # two batches each
     if method == "vicreg":  # its covariances overflow under plain SGD
         config.optimizer.update({"name": "lars", "learning_rate": 0.03})
     if method == "mae":
         config.backbone.update({"name": "vit_tiny", "width": 12, "depth": 1})
         config.method.mae.decoder_layers = 1
     config.probe.names = ("linear", "ridge")
-    if method == "supervised":
+    if method in ("supervised", "clip"):
         config.probe.names += ("classifier",)
     config.probe.linear.epochs = 20
     config.probe.linear.batch_size = 64

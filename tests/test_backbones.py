@@ -109,6 +109,11 @@ FEATURES = {
     "mlp": 64,
     "gated_mlp": 64,
     "vit_tiny": 192,
+    "clip_micro": 64,
+    "clip_vit_b16": 768,
+    "clip_vit_b16_quickgelu": 768,
+    "clip_vit_b32": 768,
+    "clip_vit_b32_quickgelu": 768,
 }
 
 

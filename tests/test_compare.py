@@ -533,3 +533,26 @@ def test_help_is_answered_without_jax():
         )
         assert "CODE 0 False" in result.stdout, result.stderr
         assert f"python -m {module}" in result.stdout
+
+
+def test_runs_of_clip_are_called_by_their_objective(tmp_path):
+    clip = {"method__name": "clip", "strategy__name": "none"}
+    given = {
+        "gcl": {"method__clip__objective": "gcl", "stream__memory": 100},
+        "more": {"method__clip__objective": "gcl", "stream__memory": 400},
+        "gdro": {"method__clip__objective": "gdro"},
+        "ewc": {"strategy__name": "ewc"},
+        "zero": {"stream__known": 4},
+    }
+    found = [
+        runs.read(fake_run(tmp_path / name, **(clip | fields)))
+        for name, fields in given.items()
+    ]
+    labels = [line.label for line in lines(found, "linear")]
+    assert labels == [
+        "GCL (memory=100)",
+        "GCL (memory=400)",
+        "group DRO",
+        "ewc",
+        "zero-shot",
+    ]

@@ -7,8 +7,9 @@ from matplotlib.image import imread
 from test_compare import fake_run
 
 from ocssl_jax import workdir
+from ocssl_jax.report import runs
 from ocssl_jax.report.__main__ import main
-from ocssl_jax.report.compute import short
+from ocssl_jax.report.compute import operations, short
 
 SMALL = {
     "stream__dataset": "digits",
@@ -22,7 +23,7 @@ SMALL = {
 
 def run(folder, *, updates, **fields):
     """A finished run on digits, as `compute` reads it."""
-    fake_run(folder, **SMALL, **fields)
+    fake_run(folder, **(SMALL | fields))
     about = {"input": [8, 8, 1], "mean": [0.3], "std": [0.4]}
     workdir.write(folder / "encoder" / "encoder.json", json.dumps(about))
     summary = json.loads((folder / "summary.json").read_text())
@@ -50,6 +51,23 @@ def test_a_table_goes_from_the_cheapest_to_the_dearest(folders, capsys):
     assert "Accuracy by compute" in (out / "report.md").read_text()
     assert "Accuracy by compute" in (out / "index.html").read_text()
     assert imread(out / "compute.png").std() > 0
+
+
+def test_clip_is_counted_with_its_words(tmp_path):
+    """Text of each class once a step, and three times the forward pass of each row."""
+    names = {"three": ("ash", "bee", "cod")}
+    names["six"] = (*names["three"], "doe", "elk", "fox")
+    found = {}
+    for folder, classes in names.items():
+        path = tmp_path / folder
+        run(path, updates=1, method__name="clip", strategy__name="none", passes=1)
+        about = workdir.read_json(path / "encoder" / "encoder.json", needs="input")
+        about |= {"class_names": classes, "train_images": 100}
+        workdir.write(path / "encoder" / "encoder.json", json.dumps(about))
+        found[folder] = operations(runs.read(path))
+    width, tokens = 64, 16  # of the text tower; 'a photo of a bee.' is 13 letters
+    block = 2 * tokens * (12 * width * width)  # its maps, and little besides
+    assert found["six"] - found["three"] == pytest.approx(3 * 3 * block, rel=0.2)
 
 
 def test_without_an_encoder_there_is_nothing_to_count(tmp_path, capsys):

@@ -8,9 +8,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny import SSL
+from tiny import SSL, merges
 
 from configs import (
+    clip_cifar100,
+    clip_domainnet,
+    clip_imagenet,
+    clip_pacs_small,
+    clip_small,
     default,
     mir_cifar10,
     mir_miniimagenet,
@@ -22,6 +27,7 @@ from configs import (
     split_cifar100,
 )
 from ocssl_jax import build, data, dotted, learning, ranges, settings, workdir
+from ocssl_jax.clip.architecture import VOCABULARY
 from ocssl_jax.core import Stream
 from ocssl_jax.data import DATASETS
 from ocssl_jax.errors import UsageError
@@ -32,12 +38,16 @@ ROOT = Path(__file__).parents[1]
 SHAPES = {
     "digits": (8, 8, 1),
     "cifar100": (32, 32, 3),
+    "imagenet": (224, 224, 3),
     "imagenet100": (224, 224, 3),
+    "domainnet": (224, 224, 3),
+    "domain_folder": (32, 32, 3),
     "mnist": (28, 28, 1),
     "cifar10": (32, 32, 3),
     "miniimagenet": (84, 84, 3),
 }
-CLASSES = {"digits": 10, "mnist": 10, "cifar10": 10}  # all others: 100
+CLASSES = {"digits": 10, "mnist": 10, "cifar10": 10, "domain_folder": 7}
+CLASSES |= {"imagenet": 1000, "domainnet": 345}  # all others: 100
 KINDS = ("", "-irregular")
 TABLE = [f"{s}-{t}{k}" for s in SSL for t in split_cifar100.TASKS for k in KINDS]
 SPEED = (
@@ -57,6 +67,11 @@ VARIANTS = {
     "mir_mnist_permuted": tuple(mir_mnist_permuted.PUBLISHED),
     "mir_cifar10": tuple(mir_cifar10.PUBLISHED),
     "mir_miniimagenet": tuple(mir_miniimagenet.PUBLISHED),
+    "clip_small": clip_small.VARIANTS,
+    "clip_pacs_small": clip_pacs_small.VARIANTS,
+    "clip_cifar100": clip_cifar100.VARIANTS,
+    "clip_imagenet": clip_imagenet.VARIANTS,
+    "clip_domainnet": clip_domainnet.VARIANTS,
     "speed_small": tuple(
         f"{which}-{schedule}-10"
         for which in speed_cifar100.SELECTIONS
@@ -79,6 +94,12 @@ LEARNERS = [
         ("speed_cifar100", "barlow_twins-rals-20"),
         ("speed_cifar100", "byol-cassle-50"),
         ("speed_small", "rals-cycle-10"),
+        *(("clip_small", v) for v in ("pretrain", *clip_cifar100.PLAIN, "icarl")),
+        *(("clip_small", v) for v in clip_cifar100.OBJECTIVES),
+        ("clip_pacs_small", "gdro-large"),
+        *(("clip_cifar100", v) for v in ("gcl", "ewc", "icarl-large")),
+        ("clip_imagenet", "gdro"),
+        ("clip_domainnet", "gcl"),
         *(("mir_cifar10", f"{s}-50") for s in ("er", "er_mir", "gem", "icarl")),
         *(("mir_cifar10", s) for s in ("ae", "ae_mir")),
         *(
@@ -163,15 +184,31 @@ def test_a_variant_that_is_none_is_refused(variant):
         released.get_config(variant + "-x")
 
 
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    """Merges of CLIP's number."""
+    return str(merges(tmp_path_factory.mktemp("words"), VOCABULARY))
+
+
 @pytest.mark.parametrize(("name", "variant", "fidelity"), CASES)
-def test_config_builds_and_its_step_has_shapes(name, variant, fidelity):
+def test_config_builds_and_its_step_has_shapes(name, variant, fidelity, table):
     config = load(name, variant)
     config.fidelity = fidelity
     config.method.pretrained = ""  # another run's, which there is not
+    if config.method.clip.weights:  # nor are there weights, or words
+        config.method.clip.update({"weights": "", "merges": table})
     config = settings.resolve(config, {"fidelity": fidelity})
     shape = SHAPES[config.stream.dataset]
     spec = DATASETS[config.stream.dataset]
-    learner = learning.make_learning(config, shape=shape, mean=spec.mean, std=spec.std)
+    classes = CLASSES.get(config.stream.dataset, 100)
+    learner = learning.make_learning(
+        config,
+        shape=shape,
+        mean=spec.mean,
+        std=spec.std,
+        class_names=tuple(f"class {i}" for i in range(classes)),
+        train_images=1000,
+    )
     b = config.stream.batch_size
     struct = jax.ShapeDtypeStruct
     arrival = Stream(
@@ -180,12 +217,31 @@ def test_config_builds_and_its_step_has_shapes(name, variant, fidelity):
         struct((b,), bool),
         struct((), bool),
         struct((b,), jnp.int32) if learner.head else None,
+        struct((classes,), jnp.float32) if learner.method.pooled else None,
     )
     state = jax.eval_shape(learner.init, jax.random.key(0), arrival)
     after, metrics = jax.eval_shape(learner.step, state, arrival)
     assert jax.tree.structure(after) == jax.tree.structure(state)
     assert jax.tree.leaves(after) == jax.tree.leaves(state)
     assert metrics["loss"].shape == ()
+
+
+def test_the_variants_of_clip_are_what_they_are_called():
+    """Three sizes of memory, and what each row of the table is."""
+    load_ = lambda variant: clip_cifar100.get_config(variant)
+    sizes = [load_(f"gcl{m}").stream.memory for m in ("", "-none", "-small", "-large")]
+    assert sizes == [500, 0, 500, 2000]
+    assert load_("icarl-large").strategy.memory_size == 2000
+    assert load_("joint").stream.kind == "iid" and load_("joint").stream.epochs == 3
+    assert load_("zero_shot").stream.known == 10
+    assert load_("gdro").stream.balanced == 16 and not load_("gcl").stream.balanced
+    joint = clip_domainnet.get_config("joint").stream
+    assert (joint.kind, joint.iid_of) == ("iid", "domain")
+    assert clip_imagenet.get_config("gcl").stream.order[:3] == (54, 7, 894)
+    assert load_("gcl").stream.order[:5] == (68, 56, 78, 8, 23)
+    for module in (clip_cifar100, clip_small, clip_pacs_small, clip_domainnet):
+        with pytest.raises(ValueError, match=r"variants are .* not 'gcl-huge'"):
+            module.get_config("gcl-huge")
 
 
 def test_a_config_can_be_written_and_compared():
@@ -335,7 +391,7 @@ def test_other_wrong_values_are_named(name, value, words):
         ("backbone.name", "resnet18"),
         ("method.name", ", ".join(METHODS)),
         ("strategy.name", ", ".join(STRATEGIES)),
-        ("optimizer.name", "sgd, adam, lars"),
+        ("optimizer.name", "sgd, adam, adamw, lars"),
         ("optimizer.schedule", "constant, local_cycle, warmup_cosine"),
         ("probe.dataset", "digits, cifar10"),
     ],

@@ -10,10 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny import bits, equal, method_of, stream, tiny_learning
+from tiny import bits, equal, method_of, strategy_of, stream, tiny_learning
 
 from configs import default
 from ocssl_jax.methods import METHODS
+from ocssl_jax.pairs import ROW_BY_ROW
 from ocssl_jax.strategies import BOUNDARY_AWARE, STRATEGIES
 
 BATCHES = 14  # enough for every memory of `tiny` to fill, evict and consolidate
@@ -22,7 +23,8 @@ BATCHES = 14  # enough for every memory of `tiny` to fill, evict and consolidate
 ROWS = [
     *((s, method_of(s), "paper") for s in STRATEGIES),
     *((s, "simclr", "reference") for s in default.get_config().reference.strategy),
-    *(("er", m, "paper") for m in METHODS if m != "simclr"),
+    *((strategy_of(m), m, "paper") for m in METHODS if m != "simclr"),
+    *((s, "clip", "paper") for s in ROW_BY_ROW),
     ("rals", "barlow_twins", "paper"),  # which it judges part by part
 ]
 # Compiling the vmapped step takes longest; tests/test_mesh.py has CLIMB's by default.

@@ -25,7 +25,7 @@ def learner(request, tmp_path_factory):
     for batch in batches:
         state, _ = step(state, batch)
     folder = tmp_path_factory.mktemp("learner")
-    handover.save(folder, {7: state})
+    handover.save(folder, {7: state}, made.method)
     return request.param, state, folder / "seed_7.safetensors"
 
 

@@ -67,6 +67,16 @@ def test_the_order_is_that_of_the_domains(root):
     assert (grey(dataset, bench.train[0]) < 100).all()
 
 
+def test_each_domain_may_have_epochs_of_its_own(root):
+    _, bench, (plan,) = make_stream(config_with(root, stream__epochs=3))
+    for number, images in enumerate(bench.train):
+        own = plan.experience == number
+        shown = plan.id[own][plan.mask[own]]
+        assert np.bincount(shown)[images].tolist() == [3] * len(images)
+        assert len(shown) == 3 * len(images)
+    assert plan.boundary.sum() == len(bench.train)
+
+
 def test_a_blurred_stream(root):
     config = config_with(root, stream__kind="blurred", stream__tasks=3, stream__blur=5)
     _, bench, (plan,) = make_stream(config)
@@ -95,8 +105,13 @@ def test_an_iid_stream_of_several_epochs(root):
             "one of clear10, .*clear100_streaming, domainnet, domain_folder, got",
         ),
         (
-            {"stream__epochs": 2},
-            "config.stream: epochs must be 1 .* 'iid' and 'class' may have more, not 2",
+            {
+                "stream__epochs": 2,
+                "stream__kind": "blurred",
+                "stream__tasks": 3,
+                "stream__blur": 5,
+            },
+            "config.stream: epochs must be 1 .* 'class', 'domain' may have more, not 2",
         ),
         (
             {"stream__kind": "blurred", "stream__tasks": 3},

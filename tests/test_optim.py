@@ -24,7 +24,10 @@ def lars_step(w, v, g, *, rate, mu, decay, eta):
 
 
 def step_by_hand(name, w, grads, *, rates, momenta, decay, reset=0):
-    """torch's SGD and Adam and the LARS wrapper, in float64; `reset`: every so many."""
+    """torch's SGD, Adam, AdamW, LARS wrapper, in float64; `reset`: every so many.
+
+    AdamW with CLIP's numbers, and a vector does not decay.
+    """
     t, v = 0, np.zeros_like(w)
     m = s = v
     for n, (g, rate, mu) in enumerate(zip(grads, rates, momenta, strict=True)):
@@ -34,14 +37,17 @@ def step_by_hand(name, w, grads, *, rates, momenta, decay, reset=0):
         if name == "lars":
             w, v = lars_step(w, v, g, rate=rate, mu=mu, decay=decay, eta=ETA)
             continue
-        g = g + decay * w
+        apart = name == "adamw"
+        g = g if apart else g + decay * w
         if name == "sgd":
             v = mu * v + g
             w = w - rate * v
         else:
-            m, s = mu * m + (1 - mu) * g, 0.999 * s + 0.001 * g * g
-            unbiased = np.sqrt(s / (1 - 0.999**t)) + 1e-8
-            w = w - rate * m / (1 - mu**t) / unbiased
+            beta, eps = (0.98, 1e-6) if apart else (0.999, 1e-8)
+            m, s = mu * m + (1 - mu) * g, beta * s + (1 - beta) * g * g
+            unbiased = np.sqrt(s / (1 - beta**t)) + eps
+            decayed = decay * w if apart and w.ndim > 1 else 0.0
+            w = w - rate * (m / (1 - mu**t) / unbiased + decayed)
     return w
 
 
@@ -94,7 +100,7 @@ def compared(name, schedule, passes, batches, *, reset):
 def test_optimizer_follows_the_recurrence_over_stream_batches(name, reset):
     passes = 4
     schedule = local_cycle(passes, peak=0.3, rise=0.5, divisor=10.0)
-    if name == "adam":
+    if name in ("adam", "adamw"):
         schedule = constant(passes, peak=0.3, momentum=0.9)
     got, expected = compared(name, schedule, passes, 3, reset=reset)
     for k in got:

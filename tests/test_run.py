@@ -261,10 +261,10 @@ def test_a_probe_ends_after_the_seed_that_it_is_at(data_dir, tmp_path, monkeypat
     )
     stop, probed = Stop(), []
 
-    def judged(*given, seed, after):
+    def judged(*given, seed, after, met):
         stop.asked |= after == 0
         probed.append((after, seed))
-        return probing.judge(*given, seed=seed, after=after)
+        return probing.judge(*given, seed=seed, after=after, met=met)
 
     monkeypatch.setattr(judging, "judge", judged)
     with pytest.raises(Interrupted, match="while probing after stream batch 4"):

@@ -1,6 +1,8 @@
 """The smallest learner of every kind: 8 x 8 images, an MLP, memories of a few rows."""
 
 from collections.abc import Iterator
+from itertools import islice, product
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -10,12 +12,14 @@ from ml_collections import ConfigDict
 
 from configs import default
 from ocssl_jax import dotted, settings
+from ocssl_jax.clip.tokenizer import byte_symbols
 from ocssl_jax.core import Stream, TrainState
 from ocssl_jax.learning import Learning, make_learning
 from ocssl_jax.strategies import STRATEGIES, SUPERVISED
 
 SHAPE = (8, 8, 1)
 BATCH = 4
+NAMES = tuple(f"kind {letter}" for letter in "abcdefghij")  # of the classes
 SSL = tuple(name for name in STRATEGIES if name not in SUPERVISED)
 NETWORKS = {"mae": {"name": "vit_tiny", "width": 12, "depth": 1}}  # of a method
 
@@ -23,6 +27,11 @@ NETWORKS = {"mae": {"name": "vit_tiny", "width": 12, "depth": 1}}  # of a method
 def method_of(strategy: str) -> str:
     """A method that a strategy can work with."""
     return "supervised" if strategy in SUPERVISED else "simclr"
+
+
+def strategy_of(method: str) -> str:
+    """A strategy with replay that a method can work with, if there is one."""
+    return "none" if method == "clip" else "er"
 
 
 def tiny_config(**fields: Any) -> ConfigDict:
@@ -34,6 +43,7 @@ def tiny_config(**fields: Any) -> ConfigDict:
     config.backbone.update(own)
     config.method.projection = 12
     config.method.mae.decoder_layers = 1
+    config.method.clip.text.update({"width": 8, "heads": 2})
     for name in ("simsiam", "byol"):
         config.method[name].prediction_hidden = 8
     config.stream.update({"batch_size": BATCH, "tasks": 4})
@@ -43,6 +53,7 @@ def tiny_config(**fields: Any) -> ConfigDict:
     )
     config.strategy.er_mir.candidates = 9
     config.strategy.icarl.task_size = 24
+    config.strategy.ewc.samples = 5
     for name in ("gen", "gen_mir"):
         config.strategy[name].replay_batches = 2
         config.strategy[name].generator.update({"hidden": 8, "latent": 3})
@@ -58,7 +69,14 @@ def tiny_config(**fields: Any) -> ConfigDict:
 def tiny_learning(**fields: Any) -> Learning:
     """Functions of a tiny learner."""
     config = tiny_config(**fields)
-    return make_learning(config, shape=SHAPE, mean=(0.5,), std=(0.3,))
+    return make_learning(
+        config,
+        shape=SHAPE,
+        mean=(0.5,),
+        std=(0.3,),
+        class_names=NAMES,
+        train_images=len(NAMES) * 5 * BATCH,
+    )
 
 
 def stream(
@@ -74,13 +92,24 @@ def stream(
         if short and i == batches - 1:
             mask[2:] = False
         label = 2 * (i // 5) + np.arange(BATCH, dtype=np.int32) % 2
+        pool = np.bincount(np.repeat(label, 5), minlength=len(NAMES))
         yield Stream(
+            pool=jnp.asarray(pool, jnp.float32) if labelled else None,
             label=jnp.asarray(label) if labelled else None,
             image=jnp.asarray(rng.integers(0, 256, (BATCH, *SHAPE), np.uint8)),
             id=jnp.arange(i * BATCH, (i + 1) * BATCH, dtype=jnp.int32),
             mask=jnp.asarray(mask),
             boundary=jnp.asarray(i % 5 == 0),
         )
+
+
+def merges(folder: Path, vocabulary: int) -> Path:
+    """A table of merges that makes a vocabulary of that size."""
+    folder.mkdir(exist_ok=True)
+    pairs = islice(product(byte_symbols(), repeat=2), vocabulary - 2 * 256 - 2)
+    path = folder / "merges.txt"
+    path.write_text("\n".join(["#version", *(f"{a} {b}" for a, b in pairs)]))
+    return path
 
 
 def bits(tree: Any) -> list[np.ndarray]:

@@ -20,6 +20,7 @@ SETS: dict[str, Callable[[int], Recipe]] = {  # by image_size
     "simclr": sets.simclr,
     "common": sets.common,
     "simsiam": sets.simsiam,
+    "clip": sets.clip,
     "glyphs": sets.glyphs,
     "none": sets.none,
     "cassle_simclr": cassle.simclr,

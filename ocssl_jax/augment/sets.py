@@ -62,6 +62,18 @@ def simsiam(image_size: int) -> list[Transform]:
     ]
 
 
+def clip(image_size: int) -> list[Transform]:
+    """For fine-tuning CLIP: nearly the whole image, mirrored or not.
+
+    Our own choice; the paper of `ocssl_jax.clip` says nothing of augmentation.
+    """
+    del image_size
+    return [
+        random_resized_crop(scale=(0.9, 1.0), ratio=RATIO),
+        maybe(0.5, fixed(ops.flip)),
+    ]
+
+
 def glyphs(image_size: int) -> list[Transform]:
     """For signs, which a mirror turns into others: closer crops, light, no flip.
 

@@ -11,12 +11,14 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax.typing import DTypeLike
 
+from ocssl_jax.backbones.clip_vit import ImageEncoder
 from ocssl_jax.backbones.convnet import ConvNet
 from ocssl_jax.backbones.gated import GatedMlp
 from ocssl_jax.backbones.mlp import Mlp
 from ocssl_jax.backbones.resnet import ResNet
 from ocssl_jax.backbones.resnet9 import ResNet9
 from ocssl_jax.backbones.vit import POOLS, vit_tiny
+from ocssl_jax.clip.architecture import ARCHITECTURES
 
 SMALL_IMAGE = 32  # up to this side a ResNet starts without pooling
 BELOW_WINDOW = 24  # pixels; up to here an eighth of the side is less than a window
@@ -78,12 +80,37 @@ def _vit_tiny(wanted: Wanted) -> nn.Module:
     )
 
 
+def _clip(name: str) -> tuple[Factory, int]:
+    """The image tower of one of CLIP's architectures, whose sizes cannot be changed."""
+    architecture = ARCHITECTURES[name]
+    own = architecture.image.width
+
+    def make(wanted: Wanted) -> nn.Module:
+        if wanted.width != own or wanted.depth:
+            raise ValueError(
+                f"the sizes of CLIP's {name} are its own: width and depth must be 0, "
+                f"got {wanted.width} and {wanted.depth}"
+            )
+        return ImageEncoder(architecture, wanted.dtype)
+
+    return make, own
+
+
 def _one_of(what: str, value: str, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
         raise ValueError(f"{what} must be one of {', '.join(allowed)}, got {value!r}")
 
 
 _RESNET18 = _resnet((2, 2, 2, 2), bottleneck=False)
+
+# The image towers of CLIP, by their architectures.
+CLIPS = {
+    "clip_micro": "micro",  # for tests and two cores; nobody publishes weights
+    "clip_vit_b16": "ViT-B-16",
+    "clip_vit_b16_quickgelu": "ViT-B-16-quickgelu",
+    "clip_vit_b32": "ViT-B-32",
+    "clip_vit_b32_quickgelu": "ViT-B-32-quickgelu",
+}
 
 # name -> (factory, the width that the name stands for)
 BACKBONES: dict[str, tuple[Factory, int]] = {
@@ -100,9 +127,11 @@ BACKBONES: dict[str, tuple[Factory, int]] = {
     "mlp": (_any_size(Mlp), 64),
     "gated_mlp": (_any_size(GatedMlp), 64),
     "vit_tiny": (_vit_tiny, 192),
+    **{name: _clip(own) for name, own in CLIPS.items()},
 }
 
-# No convolution: weights of its own, vmapped, make batched matrix products.
+
+# No convolution, and small: weights of its own, vmapped, make batched matrix products.
 DENSE = frozenset({"mlp", "gated_mlp", "vit_tiny"})
 
 

@@ -1,12 +1,11 @@
 """CLIP's towers (Radford et al. 2021): a ViT for images, a causal transformer for text.
 
-Both are the pre-norm blocks of `backbones.vit` with biases everywhere. An image's
-features come from its class token, a text's from the token that ends it, the one of the
-largest number; a linear map without bias takes each into the space that they share.
+The first is `backbones.clip_vit` and a linear map without bias; the second has blocks
+of the same kind, a text's features come from the token that ends it, the one of the
+largest number, and another such map takes them into the space that both share.
 """
 
 import math
-from collections.abc import Callable
 
 import chex
 import jax
@@ -14,55 +13,27 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax.typing import DTypeLike
 
+from ocssl_jax.backbones.clip_vit import EPSILON, Features, block
 from ocssl_jax.backbones.linear import Linear
-from ocssl_jax.backbones.vit import Block, gelu, layer_norm, patchify, token_init
+from ocssl_jax.backbones.vit import layer_norm, token_init
 from ocssl_jax.clip.architecture import Architecture
 from ocssl_jax.core import Array, Key, Params
 
-EPSILON = 1e-5  # of every norm; PyTorch's, ten times Flax's
 SCALE = math.log(1 / 0.07)  # where the log of the inverse temperature starts
 
 
-def quick_gelu(x: Array) -> Array:
-    """X sigmoid(1.702 x), the sigmoid approximation of GELU (Hendrycks & Gimpel)."""
-    return x * jax.nn.sigmoid(1.702 * x)
+class ImageTower(Features):
+    """Features of images in the space of both towers; attributes as `Features` has.
 
-
-ACTIVATION: dict[str, Callable[[Array], Array]] = {
-    "gelu": gelu,
-    "quick_gelu": quick_gelu,
-}
-
-
-class ImageTower(nn.Module):
-    """Features of images.
-
-    Attributes:
-      architecture: the sizes.
-      dtype: of the computation; parameters and features are float32.
+    Beside the encoder's parameters it has the `projection`.
     """
-
-    architecture: Architecture
-    dtype: DTypeLike
 
     @nn.compact
     def __call__(self, images: Array) -> Array:
         """Normalised images [n h w c] -> features [n f] float32, of any length."""
         a = self.architecture
         chex.assert_shape(images, (None, a.image_size, a.image_size, 3))
-        width = a.image.width
-        spread = nn.initializers.normal(width**-0.5)
-        x = Linear(width, False, self.dtype, name="embed")(patchify(images, a.patch))
-        cls = self.param("cls", spread, (width,), jnp.float32).astype(x.dtype)
-        cls = jnp.broadcast_to(cls, (x.shape[0], 1, width))
-        x = jnp.concatenate([cls, x], axis=1)
-        place = self.param("place", spread, (x.shape[1], width), jnp.float32)
-        x = layer_norm(EPSILON, self.dtype, "norm_before")(
-            x + place.astype(x.dtype)[None]
-        )
-        for i in range(a.image.layers):
-            x = _block(a, a.image.heads, self.dtype, causal=False, name=f"block_{i}")(x)
-        x = layer_norm(EPSILON, jnp.float32, "norm_after")(x[:, 0])
+        x = self.features(images)
         return Linear(a.features, False, jnp.float32, name="projection")(x)
 
 
@@ -96,30 +67,11 @@ class TextTower(nn.Module):
         place = self.param("place", nn.initializers.normal(0.01), shape, jnp.float32)
         x = (x + place[None, : tokens.shape[1]]).astype(self.dtype)
         for i in range(a.text.layers):
-            x = _block(a, a.text.heads, self.dtype, causal=True, name=f"block_{i}")(x)
+            x = block(a, a.text.heads, self.dtype, causal=True, name=f"block_{i}")(x)
         end = jnp.argmax(tokens, axis=-1)
         x = jnp.take_along_axis(x, end[:, None, None], axis=1)[:, 0]
         x = layer_norm(EPSILON, jnp.float32, "norm_after")(x)
         return Linear(a.features, False, jnp.float32, name="projection")(x)
-
-
-def _block(
-    architecture: Architecture,
-    heads: int,
-    dtype: DTypeLike,
-    *,
-    causal: bool,
-    name: str,
-) -> Block:
-    return Block(
-        heads,
-        dtype,
-        epsilon=EPSILON,
-        activation=ACTIVATION[architecture.activation],
-        biased=True,
-        causal=causal,
-        name=name,
-    )
 
 
 class Clip(nn.Module):

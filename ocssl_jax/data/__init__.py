@@ -6,10 +6,12 @@ tensorflow-datasets is touched until a data set has to be decoded for the first 
 """
 
 from ocssl_jax.data.arrivals import Schedule, schedule
+from ocssl_jax.data.balanced import balanced
 from ocssl_jax.data.datasets import DATASETS, Dataset, fingerprint, load
 from ocssl_jax.data.errors import DataError
 from ocssl_jax.data.experiences import KINDS, UNLABELLED_KINDS, Benchmark, benchmark
 from ocssl_jax.data.permuted import permuted
+from ocssl_jax.data.remembered import remembered
 
 __all__ = [
     "DATASETS",
@@ -19,9 +21,11 @@ __all__ = [
     "DataError",
     "Dataset",
     "Schedule",
+    "balanced",
     "benchmark",
     "fingerprint",
     "load",
     "permuted",
+    "remembered",
     "schedule",
 ]

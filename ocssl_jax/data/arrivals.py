@@ -13,6 +13,7 @@ from ocssl_jax.data.experiences import Benchmark
 SEGMENT = 1  # of a blurred boundary
 EPOCH = 2  # of a repetition, before its number
 SUBSET = 3  # of the images that arrive at all
+REPEATED = ("iid", "class", "domain")  # kinds whose images may arrive several times
 
 
 class Schedule(NamedTuple):
@@ -67,8 +68,9 @@ def schedule(
       batch_size: rows of a batch.
       limit: keeps only so many batches after the known experiences; 0 keeps them all.
       epochs: how often the images arrive, of an 'iid' stream or of each experience of a
-        'class' stream, shuffled anew each time; 1 for all other kinds.
-      known: the first so many experiences arrive once, whatever `epochs` says.
+        'class' or 'domain' stream, shuffled anew each time; 1 for all other kinds.
+      known: the first so many experiences arrive once, whatever `epochs` says; all of
+        them may.
       samples: so many images of each experience arrive, the same in every epoch and
         drawn by the key seed; 0: all. Of experiences that have no more, all.
 
@@ -114,12 +116,12 @@ def _check(
             "key_seed and limit must be at least 0, batch_size and epochs at least 1, "
             f"not {key_seed}, {limit}, {batch_size} and {epochs}"
         )
-    if epochs > 1 and bench.kind not in ("iid", "class"):
+    if epochs > 1 and bench.kind not in REPEATED:
         raise ValueError(
             f"epochs must be 1 for a stream of the kind {bench.kind!r}, which arrives "
-            f"once; only 'iid' and 'class' may have more, not {epochs}"
+            f"once; only {', '.join(map(repr, REPEATED))} may have more, not {epochs}"
         )
-    most = 0 if bench.kind == "iid" else len(bench.train) - 1
+    most = 0 if bench.kind == "iid" else len(bench.train)
     if not 0 <= known <= most:
         raise ValueError(
             f"known must be 0 to {most} for a stream of the kind {bench.kind!r} with "

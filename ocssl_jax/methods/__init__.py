@@ -10,6 +10,7 @@ from collections.abc import Callable
 from ocssl_jax.core import Method
 from ocssl_jax.methods.barlow_twins import barlow_twins
 from ocssl_jax.methods.byol import byol
+from ocssl_jax.methods.clip import clip
 from ocssl_jax.methods.mae import mae
 from ocssl_jax.methods.simclr import simclr
 from ocssl_jax.methods.simsiam import simsiam
@@ -24,4 +25,5 @@ METHODS: dict[str, Callable[..., Method]] = {
     "vicreg": vicreg,
     "mae": mae,
     "supervised": supervised,
+    "clip": clip,
 }

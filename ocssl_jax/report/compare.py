@@ -122,14 +122,14 @@ def _labels(rows: Sequence[Sequence[Found]]) -> list[str]:
 
 
 def names_of(firsts: Sequence[Found]) -> list[str]:
-    """Each run's strategy in words, with the method where there are several.
+    """Each run in words, see `labels.learner`, with the method where there are several.
 
     And what it was probed on, where that is another data set than the stream's.
     """
     methods = {run.get("method.name") for run in firsts}
     found = []
     for run in firsts:
-        name, other = str(run.get("strategy.name")), run.get("probe.dataset")
+        name, other = labels.learner(run.get), run.get("probe.dataset")
         method = f" · {run.get('method.name')}" if len(methods) > 1 else ""
         probed = f", probed on {other}" if other else ""
         found.append(NAMES.get(name, name) + method + probed)

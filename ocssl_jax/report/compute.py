@@ -54,9 +54,19 @@ def operations(run: Found) -> float | None:
         return None
     about = json.loads(path.read_text())
     config = settings.from_json(settings.filled(run.config))
+    names = tuple(about.get("class_names", ()))
+    if config.method.name == "clip" and not names:  # of an older version
+        return None
     shape = tuple(about["input"])
-    mean, std = tuple(about["mean"]), tuple(about["std"])
-    made = make_learning(config, shape=shape, mean=mean, std=std, fresh=False)
+    made = make_learning(
+        config,
+        shape=shape,
+        mean=tuple(about["mean"]),
+        std=tuple(about["std"]),
+        fresh=False,
+        class_names=names,
+        train_images=about.get("train_images", 0),
+    )
     struct: Any = jax.ShapeDtypeStruct
     rows = config.stream.batch_size
     stream = Stream(
@@ -65,6 +75,7 @@ def operations(run: Found) -> float | None:
         struct((rows,), bool),
         struct((), bool),
         struct((rows,), jnp.int32) if made.head else None,
+        struct((len(names),), jnp.float32) if made.method.pooled else None,
     )
     state = jax.eval_shape(made.init, jax.random.key(0), stream)
     return flops.count(made.step, state, stream)

@@ -74,7 +74,7 @@ def page(
       config: content of `config.json`.
       pictures: pairs of a PNG file, which is embedded, and its caption.
     """
-    words = [summary.get(part) for part in ("strategy", "method", "dataset")]
+    words = [_own(summary), *(summary.get(part) for part in ("method", "dataset"))]
     settings = json.dumps(config, indent=2, default=str, ensure_ascii=False)
     lost = "".join(f"<p>{escape(line)}</p>" for line in told(summary))
     body = [
@@ -133,11 +133,16 @@ def _cards(summary: Mapping[str, Any]) -> str:
     return f'<div class="cards">{"".join(cards)}</div>' if cards else ""
 
 
+def _own(summary: Mapping[str, Any]) -> str:
+    """What the run is called; older ones by their strategy."""
+    return str(summary.get("learner") or summary.get("strategy") or "this run")
+
+
 def _results(summary: Mapping[str, Any]) -> str:
     """The run, its other probes and its baselines, one row each."""
     if not summary.get("metrics"):
         return section("Results", '<p class="muted">This run was not probed.</p>')
-    own, first = str(summary.get("strategy", "this run")), summary.get("probe")
+    own, first = _own(summary), summary.get("probe")
     others = {k: v for k, v in (summary.get("probes") or {}).items() if k != first}
     baselines = summary.get("baselines") or {}
     rows = [(own, summary["metrics"], "own")]

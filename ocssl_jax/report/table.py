@@ -5,7 +5,11 @@ from typing import Any
 
 from ocssl_jax.metrics import usual
 
-NAMES = {"random": "random encoder", "none": "no strategy"}  # baselines, in words
+NAMES = {
+    "random": "random encoder",
+    "zero_shot": "zero-shot",
+    "none": "no strategy",
+}  # baselines, in words
 Row = tuple[str, Mapping[str, Any]]  # name, {metric: {'mean', 'std'}} of summary.json
 
 

@@ -14,6 +14,7 @@ from ocssl_jax.strategies.cla import cla_b, cla_e, cla_r
 from ocssl_jax.strategies.climb import climb
 from ocssl_jax.strategies.er import er
 from ocssl_jax.strategies.er_mir import er_mir
+from ocssl_jax.strategies.ewc import ewc
 from ocssl_jax.strategies.gem import gem
 from ocssl_jax.strategies.gen import gen
 from ocssl_jax.strategies.gen_mir import gen_mir
@@ -42,6 +43,7 @@ STRATEGIES: dict[str, Callable[..., Strategy]] = {
     "er_mir": er_mir,
     "gem": gem,
     "icarl": icarl,
+    "ewc": ewc,
     "gen": gen,
     "gen_mir": gen_mir,
     "ae": ae,
@@ -55,6 +57,7 @@ BOUNDARY_AWARE = frozenset(
         "cassle",
         "cassle_r",
         "er_mir",
+        "ewc",
         "gem",
         "icarl",
         "gen",
@@ -64,7 +67,10 @@ BOUNDARY_AWARE = frozenset(
     }
 )
 
-# Strategies whose losses are those of a classifier: of `method.name=supervised`.
-SUPERVISED = frozenset({"er_mir", "gem", "icarl", "gen", "gen_mir", "ae", "ae_mir"})
+# Strategies whose losses are a classifier's: of `method.name=supervised`, some of
+# clip too (`pairs.ROW_BY_ROW`).
+SUPERVISED = frozenset(
+    {"er_mir", "ewc", "gem", "icarl", "gen", "gen_mir", "ae", "ae_mir"}
+)
 
 __all__ = ["BOUNDARY_AWARE", "STRATEGIES", "SUPERVISED", "Strategy", "chain"]

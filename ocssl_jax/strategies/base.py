@@ -62,7 +62,8 @@ def stream_only(
     """Train on the stream's own rows: the draw of a strategy without replay."""
     del state, learner
     items = stream.items()
-    return Batch(views=augment(key, items["image"]), mask=stream.mask, items=items)
+    views = augment(key, items["image"])
+    return Batch(views=views, mask=stream.mask, items=items, pool=stream.pool)
 
 
 def _loss(

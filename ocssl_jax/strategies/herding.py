@@ -87,7 +87,12 @@ def nearest_mean(head: Head, means: Array, known: Array) -> Head:
     kernel = 2.0 * jnp.matmul(head["kernel"], means.T, **precise)
     bias = 2.0 * jnp.matmul(head["bias"], means.T, **precise)
     bias -= jnp.sum(jnp.square(means), axis=1)
+    return among({"kernel": kernel, "bias": bias}, known)
+
+
+def among(head: Head, known: Array) -> Head:
+    """The classifier that chooses among the classes `known` [k] alone."""
     return {
-        "kernel": jnp.where(known[None, :], kernel, 0.0),
-        "bias": jnp.where(known, bias, NEVER),
+        "kernel": jnp.where(known[None, :], head["kernel"], 0.0),
+        "bias": jnp.where(known, head["bias"], NEVER),
     }

@@ -1,19 +1,24 @@
 """iCaRL with one head (Rebuffi et al. 2017), as MIR's authors ran it online.
 
 x <- stream(b);   y <- one exemplar of each class of earlier tasks, with stored logits
-L = mean CE(x) + weight * KL(softmax stored || softmax logits of y), mean over rows and
-    classes
+L = mean CE(x) + weight * KL(softmax stored / T || softmax logits of y / T), mean over
+    rows and classes
 when a task has ended:  quota <- N / classes seen, rounded down
                         each class keeps its first `quota` exemplars; those of the new
                         ones are herded from all images of the task;
                         logits are stored anew
 classify as the class whose exemplars' mean logits are nearest
 
+Where classes are directions among the projections, as CLIP's are, it is done as in the
+paper: y is in the first mean too, herding and means are those of projections of length
+1, and a class is the nearest mean of length 1. (MIR's code has logits in their place.)
+
 The images of the present task are kept until it ends, beside the N exemplars. A task is
 known to have ended when the next one begins; a classifier that is asked for in between
 is one of a task that has just ended, and changes nothing.
 """
 
+import dataclasses
 from typing import Any, NamedTuple
 
 import jax
@@ -32,11 +37,12 @@ from ocssl_jax.core import (
     Outputs,
     Stream,
 )
-from ocssl_jax.losses import masked_mean
+from ocssl_jax.losses import masked_mean, unit
 from ocssl_jax.memory.fifo import fifo
 from ocssl_jax.strategies.base import Strategy
 from ocssl_jax.strategies.herding import (
     NOT_CHOSEN,
+    among,
     class_means,
     herded,
     members,
@@ -53,6 +59,8 @@ class Exemplars(NamedTuple):
     items: Items  # [N ...]
     place: Array  # [N] int32, in its class's order of choice; NOT_CHOSEN where free
     logits: Array  # [N k] float32, when the last task ended
+    # [N d] float32 likewise, projections of length 1; () where logits take their place.
+    feature: Any
 
 
 class Herd(NamedTuple):
@@ -62,25 +70,28 @@ class Herd(NamedTuple):
     present: Any  # a memory of all of the present task
 
 
-def icarl(*, memory_size: int, task_size: int, distill_weight: float) -> Strategy:
+def icarl(
+    *, memory_size: int, task_size: int, distill_weight: float, temperature: float
+) -> Strategy:
     """ICaRL with N exemplars.
 
     Args:
       memory_size: exemplars of all classes together, N.
       task_size: images of a task that are kept until it ends; of more the newest.
       distill_weight: of the distillation loss.
+      temperature: of its softmax, T.
     """
     store = fifo(task_size, feature_decay=0.0)
 
     def init(key: Key, learner: Learner, stream: Stream) -> tuple[Any, Herd]:
         del key
         item = jax.tree.map(lambda rows: rows[0], stream.items())
-        classes = jax.eval_shape(learner.embed, stream.image[:1]).shape[1]
-        rows = lambda x: jnp.zeros((memory_size, *x.shape), x.dtype)
+        said = jax.eval_shape(lambda x: told(learner, x[None]), stream.image[0])
+        rows = lambda shape, x: jnp.zeros((memory_size, *shape), x.dtype)
         exemplars = Exemplars(
-            items=jax.tree.map(rows, item),
-            place=jnp.full(memory_size, NOT_CHOSEN, jnp.int32),
-            logits=jnp.zeros((memory_size, classes)),
+            jax.tree.map(lambda x: rows(x.shape, x), item),
+            jnp.full(memory_size, NOT_CHOSEN, jnp.int32),
+            *jax.tree.map(lambda x: rows(x.shape[1:], x), said),
         )
         return (), Herd(exemplars, store.init(item, jnp.zeros((1,))))
 
@@ -103,21 +114,27 @@ def icarl(*, memory_size: int, task_size: int, distill_weight: float) -> Strateg
     def draw(
         key: Key, state: Herd, learner: Learner, stream: Stream, augment: Augment
     ) -> Batch:
-        del learner
         k_old, k_views, k_new = jax.random.split(key, 3)
         held = state.exemplars
         slot, real = one_a_class(k_old, held)
         items = jax.tree.map(lambda x: x[slot], held.items)
         old = Batch(augment(k_views, items["image"]), real, items)
         new = Batch(augment(k_new, stream.image), stream.mask, stream.items())
-        return joined(old, new, apart=True, kept=held.logits[slot])
+        one = learner.method.compared is not None
+        batch = joined(old, new, apart=not one, kept=held.logits[slot])
+        if stream.pool is None:
+            return batch
+        mine = members(held.items["label"], held.place < NOT_CHOSEN, len(stream.pool))
+        return dataclasses.replace(batch, pool=stream.pool + jnp.sum(mine, axis=1))
 
     def loss(
         params: Any, state: Herd, learner: Learner, batch: Batch, out: Outputs
     ) -> dict[str, Array]:
-        del params, state, learner
+        del params, state
+        z = out.z[0, : batch.replayed]
         then, now = (
-            jax.nn.log_softmax(z) for z in (batch.kept, out.z[0, : batch.replayed])
+            jax.nn.log_softmax(x / temperature)
+            for x in (batch.kept, scores(learner, z))
         )
         rows = jnp.mean(jnp.exp(then) * (then - now), axis=1)
         return {"distill": distill_weight * masked_mean(rows, batch.replay_mask)}
@@ -137,12 +154,17 @@ def icarl(*, memory_size: int, task_size: int, distill_weight: float) -> Strateg
         return state._replace(present=present), learner.model
 
     def head(state: Herd, learner: Learner) -> Head:
-        held = settled(state, learner).exemplars
-        assert learner.method.head is not None
+        held, method = settled(state, learner).exemplars, learner.method
+        assert method.head is not None
         means, known = class_means(
-            held.logits, held.items["label"], held.place < NOT_CHOSEN
+            told_apart_by(held.logits, held.feature),
+            held.items["label"],
+            held.place < NOT_CHOSEN,
+            held.logits.shape[1],
         )
-        return nearest_mean(learner.method.head(learner.params), means, known)
+        if method.compared is not None:
+            return among(method.compared(learner.params, unit(means)), known)
+        return nearest_mean(method.head(learner.params), means, known)
 
     def metrics(state: Herd) -> dict[str, Array]:
         count = jnp.sum(state.exemplars.place < NOT_CHOSEN)
@@ -171,13 +193,12 @@ def chosen(held: Exemplars, present: Any, store: Memory, learner: Learner) -> Ex
     """The exemplars of all tasks, the present one's among them."""
     items, real = store.rows(present)
     classes = held.logits.shape[1]
-    among = lambda label, mask: jnp.any(members(label, mask, classes), axis=1)
-    known = among(held.items["label"], held.place < NOT_CHOSEN)
-    seen = jnp.sum(known | among(items["label"], real))
+    there = lambda label, mask: jnp.any(members(label, mask, classes), axis=1)
+    known = there(held.items["label"], held.place < NOT_CHOSEN)
+    seen = jnp.sum(known | there(items["label"], real))
     quota = len(held.place) // jnp.maximum(seen, 1)
-    place = herded(
-        logits_of(learner, items["image"]), items["label"], real, quota, classes
-    )
+    said = told(learner, items["image"])
+    place = herded(told_apart_by(*said), items["label"], real, quota, classes)
     kept = jnp.where(held.place < quota, held.place, NOT_CHOSEN)
     # The first of each class find the slots that are free: there are enough.
     best = jnp.argsort(place)[: len(kept)]
@@ -185,11 +206,27 @@ def chosen(held: Exemplars, present: Any, store: Memory, learner: Learner) -> Ex
     slot = jnp.where(place[best] < NOT_CHOSEN, free, len(kept))
     put = lambda old, new: old.at[slot].set(new[best], mode="drop")
     items = jax.tree.map(put, held.items, items)
-    return Exemplars(items, put(kept, place), logits_of(learner, items["image"]))
+    return Exemplars(items, put(kept, place), *told(learner, items["image"]))
 
 
-def logits_of(learner: Learner, images: Array) -> Array:
-    """[m k] of uint8 images [m h w c], with running BN statistics, a few at a time."""
+def scores(learner: Learner, z: Array) -> Array:
+    """Logits [m k] of projections [m d]."""
+    logits = learner.method.logits
+    return z if logits is None else logits(learner.params, z)
+
+
+def told(learner: Learner, images: Array) -> tuple[Array, Any]:
+    """Logits [m k] of uint8 images [m h w c], and `Exemplars.feature` of them.
+
+    With running BN statistics, a few at a time.
+    """
     one = lambda image: learner.embed(image[None])[0]
-    logits: Array = jax.lax.map(one, images, batch_size=CHUNK)
-    return logits
+    z: Array = jax.lax.map(one, images, batch_size=CHUNK)
+    directions = learner.method.compared is not None
+    return scores(learner, z), unit(z) if directions else ()
+
+
+def told_apart_by(logits: Array, feature: Any) -> Array:
+    """By what classes are told apart."""
+    rows: Array = logits if isinstance(feature, tuple) else feature
+    return rows

@@ -1,27 +1,16 @@
-"""Fine-tuning a small CLIP: bfloat16 at temperature 0.01, padding, what stays."""
-
-from dataclasses import replace
-from functools import cache
+"""The one step on a small CLIP: bfloat16 at temperature 0.01, padding, what stays."""
 
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from learners import NAMES, SIDE, config_of, learning_of
 
-from ocssl_jax.augment import make_augment
 from ocssl_jax.clip import objectives
-from ocssl_jax.clip.architecture import ARCHITECTURES
 from ocssl_jax.clip.criteria import CRITERIA, Batch, Classes
-from ocssl_jax.clip.step import adamw, make_step
-from ocssl_jax.clip.towers import random_params, shapes_of
+from ocssl_jax.core import Stream
 
-MICRO = ARCHITECTURES["micro"]
-SMALL = replace(
-    MICRO,
-    image=MICRO.image._replace(layers=1),
-    image_size=12,
-)
 CONTRAST = {"rate": 0.9, "negatives": "class", "negative_weight": "sample"}
 SETTINGS = {
     "gcl": CONTRAST,
@@ -35,8 +24,7 @@ SETTINGS = {
     "info_nce": {},
     "cross_entropy": {},
 }
-CLASSES, IMAGES = 4, 12
-TOKENS = jnp.array([[518, 10 + k, 20 + k, 519] for k in range(CLASSES)])
+CLASSES, IMAGES = len(NAMES), 12
 
 
 def pool(seed=0):
@@ -44,7 +32,7 @@ def pool(seed=0):
     rng = np.random.default_rng(seed)
     label = np.arange(IMAGES) % CLASSES
     colour = rng.integers(0, 256, size=(CLASSES, 1, 1, 3))
-    noise = rng.integers(-25, 26, size=(IMAGES, 12, 12, 3))
+    noise = rng.integers(-25, 26, size=(IMAGES, SIDE, SIDE, 3))
     return np.clip(colour[label] + noise, 0, 255).astype(np.uint8), label
 
 
@@ -55,109 +43,85 @@ def batch(start=0, padding=0):
     row = np.concatenate(
         [np.arange(start, start + 8) % IMAGES, rng.permutation(12)[:2]]
     )
-    mask = np.arange(10) < 8
-    return Batch(
+    return Stream(
         image=jnp.asarray(image[row]),
-        label=jnp.asarray(label[row]),
-        id=jnp.asarray(row),
-        mask=jnp.asarray(mask),
-        share=jnp.asarray(np.where(mask, CLASSES / 8, 0.0), jnp.float32),
+        id=jnp.asarray(row, jnp.int32),
+        mask=jnp.arange(10) < 8,
+        boundary=jnp.asarray(start == 0),
+        label=jnp.asarray(label[row], jnp.int32),
+        pool=jnp.full(CLASSES, IMAGES / CLASSES, jnp.float32),
     )
 
 
-def classes():
-    size = jnp.full(CLASSES, IMAGES / CLASSES, jnp.float32)
-    return Classes(jnp.arange(CLASSES), size, jnp.ones(CLASSES, bool))
-
-
-@cache
-def learner(name):
+@pytest.fixture(scope="module", params=["gcl", "gdro"])
+def learner(request, tmp_path_factory):
     """State and step in bfloat16 at the temperature that CLIP ends with."""
-    criterion = CRITERIA[name](temperature=0.01, **SETTINGS[name])
-    augment = make_augment(
-        "none",
-        image_size=12,
-        channels=3,
-        mean=SMALL.mean,
-        std=SMALL.std,
-        views=1,
-        per="sample",
-    )
-    init, step = make_step(
-        SMALL,
-        criterion,
-        adamw(1e-3, weight_decay=0.1),
-        augment=augment,
-        dtype=jnp.bfloat16,
-    )
-    params = random_params(jax.random.key(0), SMALL)
-    return init(jax.random.key(1), params, IMAGES, CLASSES), jax.jit(step)
+    name = request.param
+    config = config_of(tmp_path_factory.mktemp("words"), method__clip__objective=name)
+    config.method.clip.objectives[name].temperature = 0.01
+    if name == "gdro":
+        config.method.clip.objectives.gdro.margin = 0.5
+    made = learning_of(config)
+    return made.init(jax.random.key(1), batch()), jax.jit(made.step)
 
 
-@pytest.mark.parametrize("name", ["gcl", "gdro"])
-def test_bfloat16_at_a_temperature_of_a_hundredth(name):
+def test_bfloat16_at_a_temperature_of_a_hundredth(learner):
     """Nothing overflows from random weights on, and the objective falls."""
-    state, step = learner(name)
+    state, step = learner
     seen = []
     for i in range(25):
-        state, metrics = step(state, batch(8 * i, i), classes(), TOKENS)
-        seen.append(float(metrics["contrast"]))
+        state, metrics = step(state, batch(8 * i, i))
+        seen.append(float(metrics["loss"]))
         assert all(np.isfinite(x) for x in metrics.values())
     for leaf in jax.tree.leaves(state.params):
         assert leaf.dtype == jnp.float32 and np.isfinite(leaf).all()
     # Every image has been an anchor: the averages are numbers.
-    tables = state.strategy if name == "gcl" else state.strategy[0]
-    assert np.isfinite(tables.image).all() and np.isfinite(tables.text).all()
+    tables = [x for x in state.model["objective"].values() if x.shape == (IMAGES,)]
+    assert len(tables) == 2 and np.isfinite(tables).all()
     assert np.mean(seen[-3:]) < np.mean(seen[:3]) - 0.1
     assert step._cache_size() == 1
 
 
-@pytest.mark.parametrize("name", ["gcl", "gdro"])
-def test_padding_has_no_influence(name):
-    state, step = learner(name)
-    one, metrics = step(state, batch(padding=0), classes(), TOKENS)
-    two, padded = step(state, batch(padding=1), classes(), TOKENS)
+def test_padding_has_no_influence(learner):
+    state, step = learner
+    one, two = step(state, batch(padding=0)), step(state, batch(padding=1))
+    parts = lambda found: (found[0].params, found[0].model, found[1])
     for a, b in zip(
-        jax.tree.leaves((one.params, one.strategy, metrics)),
-        jax.tree.leaves((two.params, two.strategy, padded)),
-        strict=True,
+        jax.tree.leaves(parts(one)), jax.tree.leaves(parts(two)), strict=True
     ):
         np.testing.assert_allclose(a, b, rtol=1e-6)
 
 
-def test_the_scale_is_kept():
-    state, step = learner("gcl")
-    after, _ = step(state, batch(), classes(), TOKENS)
-    assert after.params["logit_scale"] == state.params["logit_scale"]
-    moved = jax.tree.map(lambda a, b: bool((a != b).any()), after.params, state.params)
-    assert any(jax.tree.leaves(moved["image"])) and any(jax.tree.leaves(moved["text"]))
+def test_the_scale_is_kept(learner):
+    state, step = learner
+    after, _ = step(state, batch())
+    assert after.model["logit_scale"] == state.model["logit_scale"] > 0
+    ours = lambda state: state.params["method"]
+    moved = jax.tree.map(lambda a, b: bool((a != b).any()), ours(after), ours(state))
+    for part in ("encoder", "projector", "text"):
+        assert any(jax.tree.leaves(moved[part])), part
 
 
-def test_true_sizes_keep_the_state_as_it_is():
+def test_true_sizes_keep_the_state_as_it_is(tmp_path):
     """ViT-B/16 on a hundred classes, traced only: float32 in, the same tree out."""
-    base = ARCHITECTURES["ViT-B-16"]
-    criterion = CRITERIA["gdro"](temperature=0.01, **SETTINGS["gdro"])
-    init, step = make_step(
-        base,
-        criterion,
-        adamw(1e-5, weight_decay=0.1),
-        augment=lambda key, x: x[None].astype(jnp.float32) / 255,
-        dtype=jnp.bfloat16,
+    config = config_of(
+        tmp_path / "words", "clip_vit_b16", method__clip__objective="gdro"
     )
+    names = tuple(f"class {i}" for i in range(100))
+    made = learning_of(config, side=224, names=names, images=50_000)
     shape = jax.ShapeDtypeStruct
-    row, number = shape((32,), jnp.int32), shape((32,), jnp.float32)
+    row = shape((32,), jnp.int32)
     image = shape((32, 224, 224, 3), jnp.uint8)
-    rows = Batch(image, row, row, shape((32,), bool), number)
-    known = Classes(
-        shape((100,), jnp.int32), shape((100,), jnp.float32), shape((100,), bool)
-    )
-    state = jax.eval_shape(
-        lambda p: init(jax.random.key(0), p, 50_000, 100), shapes_of(base)
-    )
-    tokens = shape((100, 16), jnp.int32)
-    after, metrics = jax.eval_shape(step, state, rows, known, tokens)
+    flag = lambda *size: shape(size, bool)
+    pool = shape((100,), jnp.float32)
+    stream = Stream(image, row, flag(32), flag(), row, pool)
+    state = jax.eval_shape(made.init, jax.random.key(0), stream)
+    after, metrics = jax.eval_shape(made.step, state, stream)
     chex.assert_trees_all_equal_shapes_and_dtypes(after, state)
     assert all(x.shape == () for x in metrics.values())
+    params = jax.tree.leaves(state.params["method"])
+    assert {x.dtype for x in params} == {jnp.dtype("float32")}
+    assert 1 + sum(x.size for x in params) == 149_620_737  # and the scale
 
 
 @pytest.mark.parametrize("name", ["info_nce", "cross_entropy"])

@@ -288,7 +288,7 @@ def test_impossible_schedules_are_refused(bad):
 
 
 @pytest.mark.parametrize("kind", ["irregular", "blurred"])
-def test_only_iid_and_class_streams_may_have_epochs(kind):
+def test_streams_that_arrive_once_have_no_epochs(kind):
     with pytest.raises(ValueError, match=f"epochs must be 1 .* kind '{kind}'"):
         schedule(cifar(kind), key_seed=0, batch_size=10, epochs=2)
 
@@ -319,8 +319,8 @@ def test_known_experiences_arrive_once_and_no_limit_counts_them():
     assert not plan.epoch.any()
 
 
-@pytest.mark.parametrize(("kind", "most"), [("class", 19), ("iid", 0)])
-def test_something_must_be_left_to_learn(kind, most):
+@pytest.mark.parametrize(("kind", "most"), [("class", 20), ("iid", 0)])
+def test_no_more_can_be_known_than_there_is(kind, most):
     with pytest.raises(
         ValueError, match=f"known must be 0 to {most} .* not {most + 1}"
     ):

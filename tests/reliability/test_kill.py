@@ -16,14 +16,14 @@ from processes import (
     start,
     steps_logged,
 )
-from tiny import method_of
+from tiny import method_of, strategy_of
 
 from ocssl_jax.methods import METHODS
 from ocssl_jax.strategies import STRATEGIES
 
 # Every strategy, and every method with one of them.
 PAIRS = [f"{s}-{method_of(s)}" for s in STRATEGIES]
-PAIRS += [f"er-{m}" for m in METHODS if m != "simclr"]
+PAIRS += [f"{strategy_of(m)}-{m}" for m in METHODS if m != "simclr"]
 
 
 @pytest.fixture(scope="module")

@@ -139,3 +139,67 @@ def test_one_exemplar_of_each_old_class_is_distilled(run):
     p, q = (softmax(np.asarray(z, np.float64)[:4]) for z in (found.kept, out.z[0]))
     expected = np.mean(p * (np.log(p) - np.log(q)))  # over rows and classes
     np.testing.assert_allclose(terms["distill"], expected, rtol=1e-3)
+
+
+@pytest.fixture(scope="module")
+def words():
+    """Exemplars of two classes with a classifier by words."""
+    made = tiny_learning(
+        strategy__name="icarl",
+        strategy__icarl={"task_size": 24, "distill_weight": 2.0, "temperature": 2.0},
+        method__name="clip",
+        augment__name="none",
+    )
+    batches = list(stream(7, short=False, labelled=True))
+    state, step = made.init(jax.random.key(0), batches[0]), jax.jit(made.step)
+    for batch in batches[:6]:
+        state, _ = step(state, batch)
+    return made, batches, state
+
+
+def test_directions_are_herded_and_the_nearest_mean_direction_is_the_class(words):
+    made, batches, state = words
+    learner = Learner(state.params["method"], state.model, made.method, made.prepare)
+    head = jax.jit(made.head)(state)
+    chosen = jax.jit(made.step)(state, batches[6]._replace(boundary=jnp.asarray(True)))
+    kept = chosen[0].strategy.exemplars
+    there = np.asarray(kept.place) < NOT_CHOSEN
+    feature, label = np.asarray(kept.feature)[there], kept.items["label"][there]
+    np.testing.assert_allclose(np.linalg.norm(feature, axis=1), 1.0, rtol=1e-5)
+    means = np.stack([feature[label == c].mean(axis=0) for c in range(4)])
+    means /= np.linalg.norm(means, axis=1, keepdims=True)
+    seen = learner.encode(batches[0].image)
+    gaps = (
+        (
+            np.asarray(seen.z)[:, None] / np.linalg.norm(seen.z, axis=1)[:, None, None]
+            - means[None]
+        )
+        ** 2
+    ).sum(axis=2)
+    scores = np.asarray(seen.e) @ np.asarray(head["kernel"]) + np.asarray(head["bias"])
+    np.testing.assert_array_equal(scores.argmax(axis=1), gaps.argmin(axis=1))
+
+
+def test_exemplars_are_classified_with_the_stream_and_distilled_as_words_score(words):
+    made, batches, state = words
+    learner = Learner(state.params["method"], state.model, made.method, made.prepare)
+    augment = lambda key, image: made.prepare(image)[None]
+    found = made.strategy.draw(
+        jax.random.key(0), state.strategy, learner, batches[6], augment
+    )
+    # The pool: the stream's, and 10 exemplars of each of two classes.
+    pool = np.asarray(batches[6].pool) + np.array([10] * 2 + [0] * 8)
+    np.testing.assert_array_equal(found.pool, pool)
+    assert np.asarray(found.loss_mask).sum() == 2 + 4
+    out = made.method.loss(learner.params, learner.model, found, jax.random.key(0))
+    logits = np.asarray(made.method.logits(learner.params, out.z[0]), np.float64)
+    known = np.arange(10) < 4
+    own = logits[np.arange(14), np.asarray(found.items["label"])]
+    log_z = np.log(np.exp(logits[:, known]).sum(axis=1))
+    mask = np.asarray(found.loss_mask)
+    np.testing.assert_allclose(out.loss[0], (log_z - own)[mask].mean(), rtol=1e-4)
+    softmax = lambda z: np.exp(z / 2) / np.exp(z / 2).sum(axis=1, keepdims=True)
+    p = softmax(np.asarray(found.kept, np.float64)[:2])
+    expected = 2 * np.mean(p * (np.log(p) - np.log(softmax(logits[:2]))))
+    terms = made.strategy.loss((), state.strategy, learner, found, out)
+    np.testing.assert_allclose(terms["distill"], expected, rtol=1e-3)
