@@ -55,12 +55,14 @@ def tuned(config: ConfigDict, variant: str) -> ConfigDict:
     if variant == "gen":
         config.optimizer.learning_rate = 0.1
         config.strategy.gen.replay_weight = 2.0
-        config.strategy.gen.generator.update({"max_beta": 0.2, "warmup": 250})
+        config.strategy.gen.generator.update(
+            {"depth": 1, "max_beta": 0.2, "warmup": 250}
+        )
     if variant == "gen_mir":
         config.passes, config.optimizer.learning_rate = 20, 0.1
         config.reference.strategy.gen_mir.generator_rate = 0.1
         own = config.strategy.gen_mir
         own.update({"sought": ("classifier",), "steps": 2})
         own.classifier_gain.shell = 2.0
-        own.generator.update({"max_beta": 0.5, "warmup": 1})
+        own.generator.update({"dropout": 0.0, "max_beta": 0.5, "warmup": 1})
     return config

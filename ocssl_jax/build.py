@@ -135,7 +135,9 @@ def check_names(config: ConfigDict) -> None:
         one_of("baselines", name, (*INITIAL, *STRATEGIES))
 
 
-def pixels(name: str, *, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def moments_of(
+    name: str, *, channels: int
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and deviation that take pixels to [-1, 1], or to what CLIP saw.
 
     Raises:
@@ -173,7 +175,7 @@ def make_stream(
     if "permuted" in (s.kind, s.kind == "iid" and s.iid_of):
         dataset = data.permuted(dataset, tasks=s.tasks, seed=s.seed)
     if s.pixels != "standard":
-        mean, std = pixels(s.pixels, channels=len(dataset.mean))
+        mean, std = moments_of(s.pixels, channels=len(dataset.mean))
         dataset = dataset._replace(mean=mean, std=std)
     own = bool(config.probe.names) and not config.probe.dataset
     check_labels(dataset, "stream", needed=own or s.kind not in data.UNLABELLED_KINDS)

@@ -87,8 +87,8 @@ class Judge:
         sizes = self.images.sizes
         return any(
             sizes[task]
-            for scope in {way.scope for way in self.ways}
-            for group in scopes.SCOPES[scope](len(sizes), experience)
+            for way in self.ways
+            for group in way.groups(len(sizes), experience)
             for task in group
         )
 
@@ -124,7 +124,7 @@ class Judge:
 
     def _accuracies(self, seed: int, variables: Variables, after: int) -> Accuracies:
         assert self.images is not None
-        # A classifier knows nothing of tasks to come.
+        # What nobody is asked about need not be encoded.
         known = all(way.defines == "classifier" for way in self.ways)
         images = self.images.upto(after) if known else self.images
         features = self.encode.all(variables, images)

@@ -8,7 +8,7 @@ from flax import linen as nn
 from ml_collections import ConfigDict
 
 from ocssl_jax.augment import make_augment, normalizer
-from ocssl_jax.backbones import make_backbone
+from ocssl_jax.backbones import DENSE, make_backbone
 from ocssl_jax.clip import start as clip_start
 from ocssl_jax.core import (
     Array,
@@ -28,7 +28,7 @@ from ocssl_jax.passing import make_passing
 from ocssl_jax.pretrained import Pretrained, pretrained
 from ocssl_jax.schedules import SCHEDULES
 from ocssl_jax.step import Init, Step, make_step
-from ocssl_jax.strategies import STRATEGIES, Strategy
+from ocssl_jax.strategies import RARE, STRATEGIES, Strategy
 from ocssl_jax.wiring import group, made, wired
 
 
@@ -44,6 +44,7 @@ class Learning(NamedTuple):
     init: Init
     step: Step
     passing: Step  # of batches that are not trained on
+    vmap: bool  # whether seeds that share an accelerator go side by side
 
 
 def make_learning(
@@ -123,6 +124,8 @@ def make_learning(
         init=init,
         step=step,
         passing=make_passing(method, strategy, prepare=prepare),
+        # Vmapped, a branch is a choice between both of its results: all is computed.
+        vmap=config.backbone.name in DENSE and config.strategy.name not in RARE,
     )
 
 

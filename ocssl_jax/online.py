@@ -22,7 +22,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from ocssl_jax import settings
-from ocssl_jax.build import check_names
+from ocssl_jax.build import check_names, moments_of
 from ocssl_jax.checkpoint import Checkpoints, steps_in
 from ocssl_jax.compiling import jit
 from ocssl_jax.core import Array, Key, TrainState
@@ -58,9 +58,10 @@ class Functions(NamedTuple):
 class Learner:
     """An online continual learner, without an end; without labels if it needs none.
 
-    Pixels are normalised as those of `config.stream.dataset` ('folder': as ImageNet's);
-    of `config.stream` only that and `batch_size` matter here, `config.seeds` and
-    `config.baselines` not at all. A new size of images compiles anew.
+    Pixels are normalised as `config.stream.pixels` says, or as those of the data set
+    `config.stream.dataset` ('folder': as ImageNet's). Nothing is read of what else
+    decides a stream, but for `batch_size` and, by GEM, `tasks`; nor of `config.seeds`
+    and `config.baselines`. A new size of images compiles anew.
     """
 
     def __init__(self, config: ConfigDict):
@@ -217,9 +218,13 @@ class Learner:
                 f"config.stream.dataset={self.config.stream.dataset!r}, which have "
                 f"{len(spec.mean)}"
             )
+        mean, std = spec.mean, spec.std
+        if self.config.stream.pixels != "standard":
+            asked = self.config.stream.pixels
+            mean, std = moments_of(asked, channels=shape[2])
         config = self.config.copy_and_resolve_references()
         config.stream.epochs = 1  # images come when they are handed over
-        learning = make_learning(config, shape=shape, mean=spec.mean, std=spec.std)
+        learning = make_learning(config, shape=shape, mean=mean, std=std)
         supervised = learning.method.head is not None
         classes = self.config.method.supervised.classes if supervised else 0
 

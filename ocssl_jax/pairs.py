@@ -13,6 +13,7 @@ from ocssl_jax.strategies.rals import chosen_units
 from ocssl_jax.wiring import group, made
 
 ROW_BY_ROW = ("ewc", "icarl")  # of a method with a pool, of which rows are judged alone
+GENERATIVE = ("gen", "gen_mir", "ae", "ae_mir")
 TWO_VIEWS = frozenset({"osiris_r", "scale"})
 
 
@@ -104,6 +105,25 @@ def needs_labels(config: ConfigDict, method: Method) -> None:
         )
 
 
+def needs_one_picture(config: ConfigDict, method: Method) -> None:
+    """A mixture of two images has no one label."""
+    if config.strategy.name == "lump" and method.head is not None:
+        raise UsageError(
+            "config.strategy.name must not be 'lump' with a supervised method: a "
+            "mixture of two images has two labels"
+        )
+
+
+def needs_a_start(config: ConfigDict, method: Method) -> None:
+    """A generator, as an autoencoder, learns from the stream: else it replays noise."""
+    del method
+    if config.strategy.name in GENERATIVE and config.stream.known:
+        raise UsageError(
+            f"config.stream.known must be 0 with strategy {config.strategy.name!r}, "
+            f"whose generator has seen nothing yet, got {config.stream.known}"
+        )
+
+
 def needs_plain_logits(config: ConfigDict, method: Method) -> None:
     """The classifier of iCaRL is linear because its logits are, in the features."""
     del method
@@ -144,24 +164,14 @@ def needs_pool(config: ConfigDict, method: Method) -> None:
         )
 
 
-def needs_to_learn_all(config: ConfigDict, method: Method) -> None:
-    """An autoencoder that experiences only pass by knows no code for them."""
-    del method
-    name = config.strategy.name
-    if name in ("ae", "ae_mir") and config.stream.known:
-        raise UsageError(
-            f"config.stream.known must be 0 with strategy {name}, whose autoencoder "
-            f"learns from every experience, got {config.stream.known}"
-        )
-
-
 CHECKS: tuple[Callable[[ConfigDict, Method], None], ...] = (
     needs_distance,
     needs_two_views,
     needs_room,
     needs_whole_parts,
     needs_labels,
+    needs_one_picture,
+    needs_a_start,
     needs_plain_logits,
     needs_pool,
-    needs_to_learn_all,
 )

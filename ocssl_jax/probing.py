@@ -23,7 +23,7 @@ from ocssl_jax.core import Head, Key, Variables
 from ocssl_jax.errors import TrainingError
 from ocssl_jax.probes import Fit, Predict, subset
 from ocssl_jax.rows import Rows, Split
-from ocssl_jax.scopes import CLASSIFIER, SCOPES, Variant
+from ocssl_jax.scopes import CLASSIFIER, Variant
 
 PROBE_KEY = 0x70726F62  # folded into a seed's key: apart from training's
 
@@ -163,7 +163,7 @@ def judge(
       seed: of the run; all classifiers of a probing share one key.
       after: the experience just learnt.
       met: whether the method's own classifier chooses among the classes of the
-        experiences so far, else among all that it has an output for.
+        experiences so far, where there are such, else among all it has an output for.
 
     Raises:
       TrainingError: if features are not finite. The parameters may be: large ones
@@ -179,9 +179,10 @@ def judge(
     asked = (images.test, features.test), (images.val, features.val)
     for way in ways:
         accuracy = np.full((len(asked), images.tasks), np.nan)
-        for tasks in SCOPES[way.scope](images.tasks, after):
+        for tasks in way.groups(images.tasks, after):
             if way.probe == CLASSIFIER:
-                known = images.met(after) if met else None
+                some = met and way.defines == "classifier"
+                known = images.met(after) if some else None
                 predict: Predict | None = own(features, known)
             else:
                 fit, share = probes[way.probe], images.shares[way.ratio]
@@ -272,10 +273,10 @@ def judge_constant(
 ) -> list[Record]:
     """As `judge` after each experience of `after`, of an encoder that never changes.
 
-    Only the scope `upto` is fitted each time, since its classes become more, and a
-    classifier that chooses among those `met` is asked anew.
+    Only those that are about the tasks met so far are asked anew: the scope `upto`,
+    fitted each time, and a method's own classifier.
     """
-    more = lambda way: way.scope == "upto" or (met and way.probe == CLASSIFIER)
+    more = lambda way: way.scope == "upto" or way.defines == "classifier"
     growing = [way for way in ways if more(way)]
     others = [way for way in ways if not more(way)]
     once = judge(probes, others, images, features, seed=seed, after=0).test

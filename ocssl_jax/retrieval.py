@@ -81,7 +81,9 @@ def unit_losses(
     Returns:
       [n / part].
     """
-    out = method.loss(params, model, batch, key, train=train)
+    # What counts is small differences of losses, which products in TF32 would drown.
+    with jax.default_matmul_precision("highest"):
+        out = method.loss(params, model, batch, key, train=train)
     if not method.whole:
         chex.assert_equal(part, 1)
         return out.loss

@@ -44,6 +44,14 @@ class Variant(NamedTuple):
         scope = "" if self.scope == "joint" else f"-{self.scope}"
         return self.probe + scope + ("" if self.ratio == 1 else f"-{self.ratio}")
 
+    def groups(self, tasks: int, after: int) -> Groups:
+        """The tasks of each classifier after experience `after`.
+
+        A method's own classifier knows nothing of tasks to come.
+        """
+        own = self.defines == "classifier"
+        return SCOPES["upto" if own else self.scope](tasks, after)
+
     @property
     def defines(self) -> str:
         """The key of `metrics.DEFINED` that says which metrics mean something."""

@@ -115,7 +115,7 @@ def make_step(
         (loss, (out, terms)), grads = jax.value_and_grad(objective, has_aux=True)(
             params
         )
-        k_slope = jax.random.fold_in(k_draw, 1)  # apart from what the draw splits
+        k_slope = jax.random.fold_in(key, 2)  # `split(key)` is 0 and 1
         grads = strategy.gradient(k_slope, kept, learner, batch, grads)
         rate = optimizer.learning_rate(opt_state, i)
         params, opt_state = optimizer.update(grads, opt_state, params, i)

@@ -19,7 +19,6 @@ import jax
 from ml_collections import ConfigDict
 
 from ocssl_jax import dotted, encoders, hosts, labels, seeds
-from ocssl_jax.backbones import DENSE
 from ocssl_jax.build import Experiment
 from ocssl_jax.checkpoint import Checkpoints
 from ocssl_jax.clock import Clock
@@ -52,7 +51,7 @@ class Run:
         mesh = make_mesh(jax.devices(), seeds=len(config.seeds), **config.mesh)
         made = experiment.learning
         self.seeds, self.passing = (
-            seeds.carrier(made.init, step, mesh, vmap=config.backbone.name in DENSE)
+            seeds.carrier(made.init, step, mesh, vmap=made.vmap)
             for step in (made.step, made.passing)
         )
         self.clock, self.standing = Clock(), Standing(config.seeds)

@@ -21,7 +21,7 @@ from ocssl_jax.probing import (
     probing,
 )
 from ocssl_jax.rows import Rows, Split
-from ocssl_jax.scopes import Variant, variants
+from ocssl_jax.scopes import CLASSIFIER, Variant, variants
 
 NONE = np.zeros(0, np.int32)
 # Three tasks of two classes on a line. Class 4 lies where class 0 does and class 5 near
@@ -511,3 +511,31 @@ def test_the_streams_own_folder_is_where_another_data_set_is_looked_for(tmp_path
     own = data.load("digits", data_dir=tmp_path)
     np.testing.assert_array_equal(dataset.test_label, own.test_label)
     assert len(bench.test) == 1 and len(bench.test[0]) == len(own.test_label)
+
+
+def classifying(after, ways):
+    """Rows of a method's own classifier, which takes every image for class 0."""
+    images, features = made()
+    head = {"kernel": np.zeros((1, 6)), "bias": -np.arange(6.0)}
+    return judge(
+        {"nearest": nearest()},
+        ways,
+        images,
+        features._replace(head=head),
+        seed=0,
+        after=after,
+    ).test
+
+
+@pytest.mark.parametrize("after", [0, 1, 2])
+def test_a_methods_own_classifier_is_asked_about_tasks_met(after):
+    """Whatever other probes there are, which know tasks to come."""
+    own = Variant(CLASSIFIER, "joint", 1.0, False)
+    alone, beside = classifying(after, [own]), classifying(after, [own, way()])
+    assert [row for row in beside if row.probe == CLASSIFIER] == alone
+    assert [(row.task, row.accuracy) for row in alone] == [
+        (task, 50.0 if task == 0 else 0.0) for task in range(after + 1)
+    ]
+    assert len(beside) == len(alone) + 3
+    mixed = Variant(CLASSIFIER, "joint", 1.0, False, iid=True)
+    assert len(classifying(after, [mixed])) == 3  # a shuffled stream meets all at once

@@ -10,7 +10,8 @@ each as training images, the others as test images. Read from, whichever is ther
 * `mini-imagenet-cache-{train,val,test}.pkl`, of `image_data` and `class_dict`, which
   are read without being unpickled (`pickled_arrays`).
 
-Pictures are resized to 84 pixels on their shorter side and the middle is cut out.
+Pictures are resized to 84 pixels on their shorter side and the middle is cut out; those
+of pickles, which have that size, would be resized as a whole.
 """
 
 import csv
@@ -90,14 +91,21 @@ def _cut(images: int) -> int:
 def _listed(root: Path, lists: list[Path]) -> Classes:
     classes: Classes = {}
     for path in lists:
-        with path.open(newline="") as file:
-            for row in csv.DictReader(file):
-                name, category = row.get("filename"), row.get("label")
-                if not name or not category or ".." in Path(name).parts:
-                    raise DataError(f"{path} is no list of filename,label: {row}")
-                picture = folders.picture(root, f"images/{name}", category)
-                classes.setdefault(category, []).append(picture)
+        for row in _rows(path):
+            name, category = row.get("filename"), row.get("label")
+            if not name or not category or ".." in Path(name).parts:
+                raise DataError(f"{path} is no list of filename,label: {row}")
+            picture = folders.picture(root, f"images/{name}", category)
+            classes.setdefault(category, []).append(picture)
     return classes
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            return list(csv.DictReader(file))
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise DataError(f"{path} is no list of filename,label ({error})") from error
 
 
 def _in_folders(root: Path) -> Classes:

@@ -12,7 +12,9 @@ from ocssl_jax.memory.base import Ranked
 from ocssl_jax.memory.centroids_state import Centroids
 from ocssl_jax.memory.centroids_state import sheet as cards
 from ocssl_jax.report.sheet import Group, Sheet, count, flat_sheet, occupancy
+from ocssl_jax.strategies.herding import NOT_CHOSEN
 from ocssl_jax.strategies.hybrid import Hybrid
+from ocssl_jax.strategies.icarl import Exemplars
 
 
 @singledispatch
@@ -50,6 +52,16 @@ def _flat(state: Ranked, images: Any, dataset: Dataset, capacity: int) -> Sheet:
     labels = dataset.train_label[np.asarray(state.items["id"])[held]]
     return flat_sheet(
         images[held], name="memory", capacity=capacity, order=labels, by="class"
+    )
+
+
+@sheet_of.register
+def _(state: Exemplars, dataset: Dataset, capacity: int) -> Sheet:
+    held = np.asarray(state.place) < NOT_CHOSEN
+    images = np.asarray(state.items["image"])[held]
+    labels = np.asarray(state.items["label"])[held]
+    return flat_sheet(
+        images, name="exemplars", capacity=capacity, order=labels, by="class"
     )
 
 

@@ -73,4 +73,8 @@ SUPERVISED = frozenset(
     {"er_mir", "ewc", "gem", "icarl", "gen", "gen_mir", "ae", "ae_mir"}
 )
 
-__all__ = ["BOUNDARY_AWARE", "STRATEGIES", "SUPERVISED", "Strategy", "chain"]
+# Strategies whose dearest work is not due with every stream batch, but in a branch of
+# the step: at boundaries, or in an experience's last epoch.
+RARE = frozenset({"ewc", "icarl", "ae", "ae_mir"})
+
+__all__ = ["BOUNDARY_AWARE", "RARE", "STRATEGIES", "SUPERVISED", "Strategy", "chain"]

@@ -56,7 +56,7 @@ def er_mir(
       memory: 'reservoir' or 'fifo'.
       memory_size: images kept, N.
       replay_size: replayed rows a pass, R.
-      learning_rate: of the virtual step, the optimizer's.
+      learning_rate: of the virtual step, the optimizer's peak.
       candidates: rows that are scored in a pass, C, at least R.
       score: 'mi1' or 'mi2'.
       past_only: candidates are of earlier experiences alone.
@@ -70,6 +70,10 @@ def er_mir(
     """
     if score not in SCORES:
         raise ValueError(f"score must be one of {', '.join(SCORES)}, got {score!r}")
+    if replay_size > memory_size:
+        raise ValueError(
+            f"replay_size must be at most memory_size {memory_size}, got {replay_size}"
+        )
     if not replay_size <= candidates <= memory_size:
         raise ValueError(
             f"candidates must be replay_size {replay_size} to memory_size "

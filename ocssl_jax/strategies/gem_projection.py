@@ -8,6 +8,8 @@ all others are 0; as long as one of u or w is negative, the last such index chan
 sides. P is positive definite, so that this ends (Murty 1974), mostly within T rounds.
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 
@@ -51,14 +53,15 @@ def nonnegative(p: Array, linear: Array, real: Array, *, margin: float) -> Array
     unit = jax.lax.rsqrt(jnp.diagonal(p))  # variables scaled to a diagonal of ones
     p = jnp.where(both, p * unit[:, None] * unit[None, :], 0.0)
     floor = jnp.where(real, margin / unit, 0.0)
-    q = jnp.where(real, linear * unit + p @ floor, 0.0)
+    times = partial(jnp.matmul, precision="highest")
+    q = jnp.where(real, linear * unit + times(p, floor), 0.0)
     slack = SLACK * jnp.max(jnp.abs(q), initial=0.0)
 
     def solved(free: Array) -> tuple[Array, Array]:
         fixed = ~(free[:, None] & free[None, :])
         matrix = jnp.where(fixed, jnp.eye(len(q)), p)
         u = jnp.linalg.solve(matrix, jnp.where(free, -q, 0.0))
-        return u, jnp.where(free, u, p @ u + q) < -slack
+        return u, jnp.where(free, u, times(p, u) + q) < -slack
 
     def pivot(carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         free, _, rounds = carry

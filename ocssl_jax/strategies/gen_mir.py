@@ -59,7 +59,7 @@ def gen_mir(
       replay_batches: as in `generative`.
       replay_weight: likewise.
       generator: likewise.
-      learning_rate: of the classifier's virtual step, the optimizer's.
+      learning_rate: of the classifier's virtual step, the optimizer's peak.
       generator_rate: of the generator's virtual step.
       sought: whose replay is searched for; the other's is random.
       steps: of the ascent.

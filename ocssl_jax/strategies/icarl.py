@@ -5,8 +5,8 @@ L = mean CE(x) + weight * KL(softmax stored / T || softmax logits of y / T), mea
     rows and classes
 when a task has ended:  quota <- N / classes seen, rounded down
                         each class keeps its first `quota` exemplars; those of the new
-                        ones are herded from all images of the task;
-                        logits are stored anew
+                        ones are herded from all images of the task, and where a class
+                        has come back from its exemplars too; logits are stored anew
 classify as the class whose exemplars' mean logits are nearest
 
 Where classes are directions among the projections, as CLIP's are, it is done as in the
@@ -191,16 +191,19 @@ def one_a_class(key: Key, held: Exemplars) -> tuple[Array, Array]:
 
 def chosen(held: Exemplars, present: Any, store: Memory, learner: Learner) -> Exemplars:
     """The exemplars of all tasks, the present one's among them."""
-    items, real = store.rows(present)
-    classes = held.logits.shape[1]
+    new, real = store.rows(present)
+    classes, was = held.logits.shape[1], held.place < NOT_CHOSEN
     there = lambda label, mask: jnp.any(members(label, mask, classes), axis=1)
-    known = there(held.items["label"], held.place < NOT_CHOSEN)
-    seen = jnp.sum(known | there(items["label"], real))
-    quota = len(held.place) // jnp.maximum(seen, 1)
+    known, met = there(held.items["label"], was), there(new["label"], real)
+    quota = len(was) // jnp.maximum(jnp.sum(known | met), 1)
+    back = was & met[held.items["label"]]
+    items = jax.tree.map(lambda *rows: jnp.concatenate(rows), held.items, new)
+    real = jnp.concatenate([back, real])
     said = told(learner, items["image"])
     place = herded(told_apart_by(*said), items["label"], real, quota, classes)
-    kept = jnp.where(held.place < quota, held.place, NOT_CHOSEN)
-    # The first of each class find the slots that are free: there are enough.
+    kept = jnp.where(back | (held.place >= quota), NOT_CHOSEN, held.place)
+    # The first of each class find the slots that are free: there are enough, since
+    # nobody has more than its quota.
     best = jnp.argsort(place)[: len(kept)]
     free = jnp.argsort(kept, descending=True)[: len(best)]
     slot = jnp.where(place[best] < NOT_CHOSEN, free, len(kept))

@@ -249,3 +249,22 @@ def test_dropout_leaves_features_out_in_training_alone():
 def test_icarl_needs_plain_logits():
     with pytest.raises(UsageError, match=r"^config\.method\.supervised\.gated must be"):
         learning(strategy__name="icarl", method__supervised__gated=True)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"strategy__name": "lump"}, "strategy.name must not be 'lump'"),
+        (
+            {"strategy__name": "gen", "stream__known": 1},
+            "stream.known must be 0 with strategy 'gen'",
+        ),
+        (
+            {"strategy__name": "er_mir", "strategy__replay_size": 30},
+            "replay_size must be at most memory_size 24, got 30",
+        ),
+    ],
+)
+def test_what_a_classifier_cannot_do_is_refused(fields, words):
+    with pytest.raises(UsageError, match=words):
+        tiny_learning(method__name="supervised", **fields)

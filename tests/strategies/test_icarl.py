@@ -7,6 +7,7 @@ import pytest
 from tiny import equal, stream, tiny_learning
 
 from ocssl_jax.core import Learner
+from ocssl_jax.report.memory_sheet import sheet_of
 from ocssl_jax.strategies.herding import NOT_CHOSEN, herded, nearest_mean
 
 herd = jax.jit(herded, static_argnums=4)
@@ -203,3 +204,34 @@ def test_exemplars_are_classified_with_the_stream_and_distilled_as_words_score(w
     expected = 2 * np.mean(p * (np.log(p) - np.log(softmax(logits[:2]))))
     terms = made.strategy.loss((), state.strategy, learner, found, out)
     np.testing.assert_allclose(terms["distill"], expected, rtol=1e-3)
+
+
+def test_a_class_that_comes_back_is_herded_from_exemplars_and_new_images():
+    """Digits 0 and 1 arrive in two experiences; nothing of the first may be lost."""
+    made = tiny_learning(
+        strategy__name="icarl", method__name="supervised", augment__name="none"
+    )
+    batches = [b._replace(label=b.label % 2) for b in stream(11, labelled=True)]
+    state, step = made.init(jax.random.key(0), batches[0]), jax.jit(made.step)
+    states = [state := step(state, batch)[0] for batch in batches]
+    first, second = held(states[5]), held(states[10])
+    learnt = states[9]
+    learner = Learner(learnt.params["method"], learnt.model, made.method, made.prepare)
+    pool = {
+        name: np.concatenate([first[name], *(getattr(b, name) for b in batches[5:10])])
+        for name in ("image", "label", "id")
+    }
+    z = np.asarray(learner.embed(jnp.asarray(pool["image"])), np.float64)
+    place = plainly_herded(z, pool["label"], np.ones(len(z), bool), 12, 2)
+    assert sorted(second["id"]) == sorted(pool["id"][place < 12])
+    assert np.unique(second["label"], return_counts=True)[1].tolist() == [12, 12]
+    assert {i < 20 for i in second["id"]} == {True, False}  # of both experiences
+
+
+def test_the_sheet_of_the_memory_is_of_the_exemplars(run):
+    state = run[2][11].strategy
+    sheet = sheet_of(state, None, 24)
+    assert sheet.caption == "exemplars: 24 of 24 images (100 %), ordered by class"
+    shown = np.concatenate([group.images for group in sheet.groups])
+    kept = held(run[2][11])
+    assert sorted(map(bytes, shown)) == sorted(map(bytes, kept["image"]))
