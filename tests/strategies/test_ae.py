@@ -284,5 +284,7 @@ def test_in_ones_own_loop_there_are_no_epochs():
 
 
 def test_no_experience_may_have_passed_by():
-    with pytest.raises(UsageError, match=r"^config.stream.known must be 0 with .* 'ae'"):
+    with pytest.raises(
+        UsageError, match=r"^config.stream.known must be 0 with .* 'ae'"
+    ):
         made(stream__known=1)
