@@ -240,6 +240,8 @@ def strategy() -> ConfigDict:
                 "generator": generator(),
             },
             "gen_mir": gen_mir(),
+            "ae": hybrid(),
+            "ae_mir": ae_mir(),
             "lump": {
                 "memory": "reservoir",
                 "alpha": 0.4,  # of Beta(alpha, alpha), the stream's share of a mixture
@@ -312,6 +314,41 @@ def gen_mir() -> ConfigDict:
             "fresh_noise": False,
         }
     )
+
+
+def hybrid() -> ConfigDict:
+    """What AE and AE-MIR share; all epochs but the last are the autoencoder's."""
+    return ConfigDict(
+        {
+            "memory": "reservoir",  # reservoir | fifo, of codes
+            "autoencoder": {
+                "width": 20,  # channels; a code has width / 64 numbers a pixel
+                "learning_rate": 1e-3,  # of Adam
+                "learns_on": False,  # in the last epoch, too
+                "replays": False,  # decoded codes beside the stream's images
+                "settles_each_epoch": False,  # codes follow it, else once an experience
+                "batch_statistics": False,  # of BN, outside of tests; else running ones
+            },
+            "raw_first": False,  # the first experience's images are not autoencoded
+            "strength": 1.0,  # of the gradient once something is replayed
+        }
+    )
+
+
+def ae_mir() -> ConfigDict:
+    """AE-MIR's own fields."""
+    config = hybrid()
+    config.update(
+        {
+            "candidates": 500,  # codes looked at in a pass, C
+            "retrieval": "nearest",  # to what a search finds | score: rise of the loss
+            "steps": 1,  # of the search
+            "step_size": 10.0,
+            "gain": {"interference": 20.0, "entropy": 1.0, "entropy_ahead": 0.0},
+            "distinct": True,  # no code is replayed twice in a pass
+        }
+    )
+    return config
 
 
 def scale() -> ConfigDict:

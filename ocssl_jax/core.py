@@ -44,6 +44,7 @@ class Stream(NamedTuple):
     # [k] float32, images of each class among those that arrive in this experience; only
     # for methods that ask for it.
     pool: Array | None = None
+    epoch: Array | None = None  # [] int32, how often the images came before; None: 0
 
     def items(self) -> Items:
         """The rows as a memory stores them: every field that has one entry a row."""

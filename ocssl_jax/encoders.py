@@ -12,26 +12,30 @@ import jax
 import numpy as np
 from safetensors import numpy as safetensors
 
-from ocssl_jax.core import Head, Method, TrainState, Variables
+from ocssl_jax.core import Head, TrainState, Variables
 from ocssl_jax.errors import UsageError
 from ocssl_jax.workdir import write_bytes
 
 FOLDER, FINAL = "encoders", "encoder"  # of every experience; of the finished run
 COLLECTIONS = ("params", "batch_stats")
 HEAD = "head"  # beside them, a classifier's, if the method is supervised
+LENS = "lens"  # variables of what the encoder looks through, if the strategy has that
 
 
 def of(
     states: Mapping[int, TrainState],
-    method: Method,
+    encoder: Callable[[TrainState], Variables],
     head: Callable[[TrainState], Head] | None,
 ) -> Iterator[tuple[int, Variables]]:
     """Each seed and its encoder, the one that is probed, on the host.
 
-    `head` gives the classifier that goes with it, None of unsupervised methods.
+    Args:
+      states: by seed.
+      encoder: gives the encoder, and its lens.
+      head: gives the classifier that goes with it, None of unsupervised methods.
     """
     for seed, state in states.items():
-        found = method.encoder(state.params["method"], state.model)
+        found = encoder(state)
         yield seed, jax.device_get(found | ({HEAD: head(state)} if head else {}))
 
 
@@ -54,8 +58,8 @@ def named(tree: Mapping[str, Any], prefix: str) -> dict[str, np.ndarray]:
 
 
 def save(path: Path, variables: Variables) -> None:
-    """Write an encoder in one go: tensors `params.*`, `batch_stats.*`, `head.*`."""
-    kinds = [name for name in (*COLLECTIONS, HEAD) if name in variables]
+    """Write an encoder in one go: tensors `params.*`, `batch_stats.*` and others."""
+    kinds = [name for name in (*COLLECTIONS, HEAD, LENS) if name in variables]
     parts = (named(variables[name], name) for name in kinds)
     tensors = {name: leaf for part in parts for name, leaf in part.items()}
     write_bytes(path, safetensors.save(tensors))

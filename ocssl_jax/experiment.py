@@ -140,9 +140,9 @@ def initial_encoder(learner: Run, folder: Path, name: str, stop: Stop) -> Record
     def close() -> Records:
         assert learner.judge is not None
         where = f"while probing the baseline {name}"
-        method = learner.experiment.learning.method
-        head = own_head(method) if method.head else None
-        found = stop.among(encoders.of(states, method, head), where)
+        made = learner.experiment.learning
+        head = own_head(made.method) if made.method.head else None
+        found = stop.among(encoders.of(states, made.encoder, head), where)
         after = learner.probed_after()
         records = learner.judge.judge_constant(found, after)
         accuracy.write(path, records)

@@ -46,6 +46,11 @@ def export(workdir: Path, kind: str, out: Path, *, seed: int | None) -> str:
     if kind == "stablehlo":
         write_bytes(out, to_stablehlo(encoder))
         return f"{out}, in Python:\n\n{load}"
+    if encoder.lens:
+        raise UsageError(
+            f"--to torch has no autoencoder, through which the encoder of strategy "
+            f"{encoder.config.strategy.name!r} looks: --to stablehlo takes both"
+        )
     tensors = to_torch(encoder.module, encoder.variables)
     model = recipe(encoder.module, encoder.pixels.shape[2])
     write_bytes(out, safetensors.save(tensors, metadata={"model": model}))

@@ -48,7 +48,8 @@ def feed(
     if pools is not None:
         phases = [np.cumsum(s.boundary)[t] - 1 for s in schedules]
         pool = np.stack([p[at] for p, at in zip(pools, phases, strict=True)], axis=1)
-    return Stream(gathered, index, pick("mask"), pick("boundary"), label, pool)
+    when = pick("boundary"), label, pool, pick("epoch")
+    return Stream(gathered, index, pick("mask"), *when)
 
 
 def pools_of(dataset: Dataset, schedule: Schedule) -> np.ndarray:

@@ -44,6 +44,8 @@ def make_functions(config: ConfigDict, shape: Shape) -> Functions:
     mean, std = spec.mean, spec.std
     if config.stream.pixels != "standard":
         mean, std = moments_of(config.stream.pixels, channels=shape[2])
+    config = config.copy_and_resolve_references()
+    config.stream.epochs = 1  # images come when they are handed over
     learning = make_learning(config, shape=shape, mean=mean, std=std)
     supervised = learning.method.head is not None
     classes = config.method.supervised.classes if supervised else 0
@@ -63,8 +65,7 @@ def make_functions(config: ConfigDict, shape: Shape) -> Functions:
         return learning.step(state, stream)
 
     def encode(state: TrainState, pixels: Array) -> Array:
-        variables = learning.method.encoder(state.params["method"], state.model)
-        return learning.encode(variables, pixels)
+        return learning.encode(learning.encoder(state), pixels)
 
     return Functions(
         jit(first),

@@ -19,6 +19,7 @@ from ocssl_jax.core import (
     TrainState,
     Variables,
 )
+from ocssl_jax.encoders import LENS
 from ocssl_jax.encoding import Encode
 from ocssl_jax.handover import handed_over
 from ocssl_jax.methods import METHODS
@@ -29,6 +30,7 @@ from ocssl_jax.pretrained import Pretrained, pretrained
 from ocssl_jax.schedules import SCHEDULES
 from ocssl_jax.step import Init, Step, make_step
 from ocssl_jax.strategies import RARE, STRATEGIES, Strategy
+from ocssl_jax.strategies.base import Lens
 from ocssl_jax.wiring import group, made, wired
 
 
@@ -39,6 +41,7 @@ class Learning(NamedTuple):
     strategy: Strategy
     prepare: Prepare
     encode: Encode  # for probes
+    encoder: Callable[[TrainState], Variables]  # that is probed, with its lens
     head: Callable[[TrainState], Head] | None  # on these features; None: unsupervised
     init: Init
     step: Step
@@ -71,7 +74,7 @@ def make_learning(
     method = make_method(
         config, started, class_names=class_names, train_images=train_images
     )
-    strategy = make_strategy(config)
+    strategy = make_strategy(config, shape=shape)
     if fresh and config.method.name == "clip" and config.method.clip.weights:
         method = clip_start.started(method, backbone, config.method.clip.weights)
     if fresh and config.method.pretrained:
@@ -97,6 +100,12 @@ def make_learning(
         passes=config.passes,
     )
 
+    def encoder(state: TrainState) -> Variables:
+        found = method.encoder(state.params["method"], state.model)
+        if strategy.lens:
+            found = found | {LENS: strategy.lens.variables(state.strategy)}
+        return found
+
     def head(state: TrainState) -> Head:
         learner = Learner(state.params["method"], state.model, method, prepare)
         return strategy.head(state.strategy, learner)
@@ -105,7 +114,8 @@ def make_learning(
         method=method,
         strategy=strategy,
         prepare=prepare,
-        encode=encoding(backbone, prepare),
+        encode=encoding(backbone, prepare, strategy.lens),
+        encoder=encoder,
         head=head if method.head else None,
         init=init,
         step=step,
@@ -115,10 +125,12 @@ def make_learning(
     )
 
 
-def encoding(backbone: nn.Module, prepare: Prepare) -> Encode:
+def encoding(backbone: nn.Module, prepare: Prepare, lens: Lens | None) -> Encode:
     """Features of uint8 images by a network that is no longer trained."""
 
     def encode(variables: Variables, images: Array) -> Array:
+        if lens:
+            images = lens.look(variables[LENS], images)
         features: Any = backbone.apply(variables, prepare(images), train=False)
         return features
 
@@ -177,8 +189,8 @@ def make_method(
     return made(METHODS[name], f"method.{name}", backbone, **settings)
 
 
-def make_strategy(config: ConfigDict) -> Strategy:
-    """The config's strategy."""
+def make_strategy(config: ConfigDict, *, shape: tuple[int, ...]) -> Strategy:
+    """The config's strategy for images of `shape` (h, w, c)."""
     name = config.strategy.name
     settings = wired(
         STRATEGIES[name],
@@ -188,6 +200,8 @@ def make_strategy(config: ConfigDict) -> Strategy:
         batch_size=config.stream.batch_size,
         learning_rate=config.optimizer.learning_rate,
         tasks=config.stream.tasks,
+        epochs=config.stream.epochs,
+        image_shape=shape,
     )
     return made(STRATEGIES[name], f"strategy.{name}", **settings)
 

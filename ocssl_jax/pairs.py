@@ -13,7 +13,7 @@ from ocssl_jax.strategies.rals import chosen_units
 from ocssl_jax.wiring import group, made
 
 ROW_BY_ROW = ("ewc", "icarl")  # of a method with a pool, of which rows are judged alone
-GENERATIVE = ("gen", "gen_mir")
+GENERATIVE = ("gen", "gen_mir", "ae", "ae_mir")
 TWO_VIEWS = frozenset({"osiris_r", "scale"})
 
 
@@ -115,7 +115,7 @@ def needs_one_picture(config: ConfigDict, method: Method) -> None:
 
 
 def needs_a_start(config: ConfigDict, method: Method) -> None:
-    """A generator learns with the stream: of what is known it could replay noise."""
+    """A generator, as an autoencoder, learns from the stream: else it replays noise."""
     del method
     if config.strategy.name in GENERATIVE and config.stream.known:
         raise UsageError(

@@ -93,8 +93,9 @@ def pretrained(path: str, module: nn.Module, *, shape: tuple[int, ...]) -> Pretr
         for leaf, x in flatten_dict(like.get(part, {})).items()
     }
     exported = any(name.startswith("params.") for name in tensors)
-    if exported:  # a classifier's head stays behind
-        tensors = {n: x for n, x in tensors.items() if not n.startswith("head.")}
+    if exported:  # a classifier's head stays behind, and so does a lens
+        apart = ("head.", "lens.")
+        tensors = {n: x for n, x in tensors.items() if not n.startswith(apart)}
     if not exported and not isinstance(module, ResNet):
         raise UsageError(
             f"{FIELD}: {path} is no export of this library; files of others are read "

@@ -90,6 +90,9 @@ CHECKS: dict[str, Check] = {
     "method.supervised.dropout": SHARE,
     "strategy.gen_mir.generator_rate": ABOVE_0,
     "strategy.gen_mir.steps": POSITIVE,
+    "strategy.ae_mir.candidates": POSITIVE,
+    "strategy.ae_mir.steps": POSITIVE,
+    "strategy.ae_mir.step_size": ABOVE_0,
     "strategy.rals.selected": COUNT,
     "strategy.rals.part_size": (lambda x: x >= 2, "at least 2"),
     "optimizer.learning_rate": ABOVE_0,
@@ -123,6 +126,14 @@ GENERATOR: dict[str, Check] = {
 }
 for strategy in ("gen", "gen_mir"):
     CHECKS |= {f"strategy.{strategy}.{k}": check for k, check in GENERATOR.items()}
+
+HYBRID: dict[str, Check] = {
+    "autoencoder.width": WIDTH,
+    "autoencoder.learning_rate": ABOVE_0,
+    "strength": ABOVE_0,
+}
+for strategy in ("ae", "ae_mir"):
+    CHECKS |= {f"strategy.{strategy}.{k}": check for k, check in HYBRID.items()}
 
 
 def validate(config: ConfigDict) -> None:

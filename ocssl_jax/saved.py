@@ -15,8 +15,9 @@ from ocssl_jax import encoders
 from ocssl_jax.augment import normalizer
 from ocssl_jax.core import Array, TrainState, Variables
 from ocssl_jax.errors import UsageError
-from ocssl_jax.learning import Learning, backbone_of, encoding
+from ocssl_jax.learning import Learning, backbone_of, encoding, make_strategy
 from ocssl_jax.pixels import Pixels, Shape
+from ocssl_jax.strategies.base import Lens
 from ocssl_jax.workdir import config_of, read_json, write
 
 ABOUT = "encoder.json"
@@ -29,11 +30,12 @@ class Saved(NamedTuple):
     module: nn.Module
     variables: Variables
     pixels: Pixels
+    lens: Lens | None
 
     def encode(self, variables: Variables, images: Array) -> Array:
         """Features [n f] float32 of uint8 images [n h w c], as probes see them."""
         prepare = normalizer(self.pixels.mean, self.pixels.std)
-        return encoding(self.module, prepare)(variables, images)
+        return encoding(self.module, prepare, self.lens)(variables, images)
 
 
 def save(
@@ -48,10 +50,11 @@ def save(
 
     Tensors are named `params.*` and `batch_stats.*` as Flax names them, float32, those
     of a supervised method's classifier `head.kernel` and `head.bias`, and `head.gate_*`
-    if it is gated. The JSON holds what `make_backbone` needs and the mean and std of
+    if it is gated; those of a lens, through which the encoder is to look, `lens.*`. The
+    JSON holds what `make_backbone` needs and the mean and std of
     the pixels, and `more` about the data set.
     """
-    found = encoders.of(states, learning.method, learning.head)
+    found = encoders.of(states, learning.encoder, learning.head)
     encoders.keep(folder, found, missing_only=False)
     about = {
         "backbone": config.backbone.name,
@@ -66,6 +69,7 @@ def save(
         "std": pixels.std,
         "method": config.method.name,
         "strategy": config.strategy.name,
+        "lens": "autoencoder" if learning.strategy.lens else None,
         "dataset": config.stream.dataset,
         **more,
         "seeds": list(states),
@@ -97,9 +101,15 @@ def load(workdir: Path, seed: int | None) -> Saved:
         raise UsageError(f"{folder / ABOUT} is damaged; bring the file back") from error
     file = encoders.file(folder, about["seeds"][0] if seed is None else seed)
     module = backbone_of(config, image_size=height)
-    kept = {n: v for n, v in encoders.load(file).items() if n in encoders.COLLECTIONS}
+    held = encoders.load(file)
+    lens = make_strategy(config, shape=pixels.shape).lens
+    kept = {name: held[name] for name in encoders.COLLECTIONS if name in held}
     check(file, module, kept, pixels.shape)
-    return Saved(config, module, kept, pixels)
+    if lens:
+        if encoders.LENS not in held:
+            raise UsageError(f"{file} lacks the lens of its encoder; bring it back")
+        kept[encoders.LENS] = held[encoders.LENS]
+    return Saved(config, module, kept, pixels, lens)
 
 
 def check(file: Path, module: nn.Module, variables: Variables, shape: Shape) -> None:

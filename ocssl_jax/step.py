@@ -1,10 +1,11 @@
 """The step: what happens when one stream minibatch arrives. The only loop there is.
 
 strategy.begin
-passes times:   batch   <- strategy.draw, augmented afresh
-loss    <- method.loss + strategy.loss
-params  <- optimizer, along strategy.gradient
-model   <- method.update;  strategy.update
+passes times, if strategy.learns:
+                batch   <- strategy.draw, augmented afresh
+                loss    <- method.loss + strategy.loss
+                params  <- optimizer, along strategy.gradient
+                model   <- method.update;  strategy.update
 strategy.end
 """
 
@@ -41,6 +42,15 @@ Step = Callable[[TrainState, Stream], tuple[TrainState, Metrics]]
 def weighted(term: Array | Term) -> Array:
     """What a loss term adds to the total []."""
     return term.weight * term.value if isinstance(term, Term) else term
+
+
+def where_wanted(wanted: Array | None, passes: Callable[[Any], Any], carry: Any) -> Any:
+    """`passes(carry)`; where these are not wanted the carry as it is, and zeros."""
+    if wanted is None:
+        return passes(carry)
+    blank = lambda x: jnp.zeros(x.shape, x.dtype)
+    none = jax.tree.map(blank, jax.eval_shape(passes, carry)[1])
+    return jax.lax.cond(wanted, passes, lambda carry: (carry, none), carry)
 
 
 def make_step(
@@ -130,8 +140,10 @@ def make_step(
 
         carry = (state.params, model, kept, state.opt_state)
         xs = (jnp.arange(passes), jax.random.split(k_passes, passes))
-        carry, (outs, seen, told) = jax.lax.scan(
-            lambda c, x: one_pass(stream, c, x), carry, xs
+        carry, (outs, seen, told) = where_wanted(
+            strategy.learns(kept, stream),
+            lambda c: jax.lax.scan(lambda c, x: one_pass(stream, c, x), c, xs),
+            carry,
         )
         params, model, kept, opt_state = carry
         out = jax.tree.map(lambda y: y[-1], outs)

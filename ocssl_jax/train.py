@@ -262,7 +262,7 @@ class Run:
     ) -> Iterator[tuple[int, Variables]]:
         """Each seed and its encoder, the one that is probed."""
         made = self.experiment.learning
-        return encoders.of(states, made.method, made.head)
+        return encoders.of(states, made.encoder, made.head)
 
     def probed_after(self) -> list[int]:
         """Experiences after which this run probes."""

@@ -23,6 +23,9 @@ def get_config(variant: str = "climb-simclr") -> ConfigDict:
     config.strategy.climb.centroid_memory.update(
         {"stm": 20, "ltm": 10, "images_per_centroid": 5, "window": 50}
     )
+    config.strategy.ae_mir.candidates = 40
+    if strategy in ("ae", "ae_mir"):  # an epoch for the autoencoder, one to learn
+        config.stream.update({"epochs": 2, "samples": 144})  # two batches each
     if method == "vicreg":  # its covariances overflow under plain SGD
         config.optimizer.update({"name": "lars", "learning_rate": 0.03})
     if method == "mae":

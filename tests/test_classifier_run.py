@@ -174,6 +174,59 @@ def test_rows_of_cifar10_learn_a_few_batches(variant, network, cifar10):
     assert len(set(made.schedules[0].experience)) == 2
 
 
+def coded(variant, fidelity, network, data_dir):
+    """A row of the hybrid with 20 images a task, once for each of its networks."""
+    config = mir_cifar10.get_config(variant)
+    config.seeds, config.fidelity, config.log.every = (0,), fidelity, 1
+    config.stream.update({"data_dir": str(data_dir), "samples": 20, "epochs": 2})
+    config.backbone.update(network)
+    config.strategy.update({"memory_size": 40, "replay_size": 10})
+    config.strategy[variant].autoencoder.width = 4
+    config.strategy.ae_mir.candidates = 20
+    config.checkpoint.encoders = True
+    config.reference.stream.epochs = 2
+    return settings.resolve(config, {})
+
+
+@pytest.mark.parametrize(
+    ("variant", "fidelity", "network"),
+    [
+        ("ae_mir", "paper", NETWORKS[0]),
+        pytest.param("ae", "reference", NETWORKS[0], marks=pytest.mark.slow),
+        pytest.param(
+            "ae_mir",
+            "reference",
+            {"name": "reduced_resnet18", "width": 2},
+            marks=pytest.mark.slow,
+        ),
+    ],
+)
+def test_the_hybrid_runs_from_config_to_report(
+    variant, fidelity, network, cifar10, tmp_path
+):
+    folder = tmp_path / "run"
+    config = coded(variant, fidelity, network, cifar10)
+    experiment.run(config, folder, {})
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    found = [json.loads(line) for line in lines]
+    # Two batches for the autoencoder, two for the classifier, whose images are kept.
+    held = [line["memory_images"] for line in found[:8]]
+    assert held == [0, 0, 10, 20, 20, 20, 30, 40]
+    assert [line["rows"] for line in found[:8]] == [0, 0, 10, 10, 0, 0, 20, 20]
+    error = [line["loss_autoencoder"] for line in found]
+    assert 0 < error[-1] < error[0]
+    summary = json.loads((folder / "summary.json").read_text())
+    assert 0 <= summary["metrics"]["accuracy"]["mean"] <= 100
+    assert (folder / "report" / "memory.png").exists()
+    # The saved encoder has its lens, so that it can be judged again.
+    saved = encoders.load(folder / "encoder" / "seed_0.safetensors")
+    assert set(saved["lens"]) == {"params", "batch_stats"}
+    evaluate.main([str(folder), "--probe", "classifier"])
+    again = folder / "evaluation" / "classifier" / "accuracy.csv"
+    rows = lambda path: set(path.read_text().splitlines())
+    assert rows(folder / "accuracy.csv") <= rows(again)
+
+
 @every_network
 def test_rows_of_miniimagenet_learn_a_few_batches(network, tmp_path):
     """Folders of 64, 16 and 20 classes."""

@@ -101,6 +101,7 @@ LEARNERS = [
         ("clip_imagenet", "gdro"),
         ("clip_domainnet", "gcl"),
         *(("mir_cifar10", f"{s}-50") for s in ("er", "er_mir", "gem", "icarl")),
+        *(("mir_cifar10", s) for s in ("ae", "ae_mir")),
         *(
             ("mir_mnist_permuted", s)
             for s in ("finetune", "er", "er_mir", "gen", "gen_mir")
@@ -110,6 +111,7 @@ LEARNERS = [
 ]
 CASES = [(name, variant, "paper") for name, variant in LEARNERS]
 CASES += [("mir_mnist_split", s, "reference") for s in ("er_mir", "gen_mir")]
+CASES += [("mir_cifar10", s, "reference") for s in ("ae", "ae_mir")]
 CASES += [
     ("small_cifar100", strategy, "reference")
     for strategy in default.get_config().reference.strategy

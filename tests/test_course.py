@@ -14,7 +14,8 @@ def course(*, log=3, save=4, chunk=5, known=0):
     mask = np.ones((8, 2), bool)
     mask[2, 1] = False  # a short batch ends the first experience
     boundary = np.diff(WHICH, prepend=-1) > 0
-    schedule = Schedule(np.zeros((8, 2), np.int32), mask, WHICH, boundary)
+    epoch = np.zeros(8, np.int32)
+    schedule = Schedule(np.zeros((8, 2), np.int32), mask, WHICH, boundary, epoch)
     fields = {
         "log": {"every": log},
         "checkpoint": {"every": save},

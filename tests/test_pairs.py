@@ -86,6 +86,7 @@ def test_a_memory_that_is_not_plain_is_answered_with_those_that_are(strategy):
 def test_a_replay_batch_must_fit_into_the_memory_it_is_drawn_from(strategy):
     fields = {"strategy__name": strategy, "strategy__replay_size": 24}
     fields |= {"method__name": method_of(strategy), "strategy__er_mir__candidates": 24}
+    fields |= {"strategy__ae_mir__candidates": 24}
     if "replay_size" not in inspect.signature(STRATEGIES[strategy]).parameters:
         tiny_learning(**fields)
         return

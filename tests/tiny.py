@@ -57,6 +57,9 @@ def tiny_config(**fields: Any) -> ConfigDict:
     for name in ("gen", "gen_mir"):
         config.strategy[name].replay_batches = 2
         config.strategy[name].generator.update({"hidden": 8, "latent": 3})
+    for name in ("ae", "ae_mir"):
+        config.strategy[name].autoencoder.update({"width": 4, "learns_on": True})
+    config.strategy.ae_mir.candidates = 9
     overrides = {name.replace("__", "."): value for name, value in fields.items()}
     for name, value in overrides.items():
         dotted.put(config, name, value)

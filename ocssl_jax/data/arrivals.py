@@ -23,6 +23,7 @@ class Schedule(NamedTuple):
     mask: np.ndarray  # [steps b] bool, False on rows that fill up a last, short batch
     experience: np.ndarray  # [steps] int32
     boundary: np.ndarray  # [steps] bool, the first batch of an experience or segment
+    epoch: np.ndarray  # [steps] int32, how often the images have arrived before
 
 
 class Phase(NamedTuple):
@@ -31,7 +32,12 @@ class Phase(NamedTuple):
     images: np.ndarray  # int32 positions
     key: tuple[int, ...]  # of their order, beside the key seed
     experience: int
-    first: bool = True  # they begin with a boundary: nothing of it has arrived before
+    epoch: int = 0  # how often they have arrived before
+
+    @property
+    def first(self) -> bool:
+        """Whether they begin with a boundary: nothing of it has arrived before."""
+        return self.epoch == 0
 
 
 def schedule(
@@ -73,20 +79,23 @@ def schedule(
     """
     _check(bench, key_seed, batch_size, limit, epochs, known)
     phases = _phases(_some(bench, key_seed, samples), epochs, known)
-    ids, mask, start, experience = [], [], [], []
-    for images, key, number, first in phases:
-        order = np.random.default_rng([key_seed, *key]).permutation(images)
+    ids, mask, start, experience, epoch = [], [], [], [], []
+    for phase in phases:
+        rng = np.random.default_rng([key_seed, *phase.key])
+        order = rng.permutation(phase.images)
         steps = -(-len(order) // batch_size)
         parts = np.array_split(order, steps) if steps else []
         ids += [np.resize(part, batch_size) for part in parts]
         mask += [np.arange(batch_size) < len(part) for part in parts]
-        start.append((np.arange(steps) == 0) & first)
-        experience.append(np.full(steps, number, np.int32))
+        start.append((np.arange(steps) == 0) & phase.first)
+        experience.append(np.full(steps, phase.experience, np.int32))
+        epoch.append(np.full(steps, phase.epoch, np.int32))
     whole = Schedule(
         id=np.stack(ids).astype(np.int32),
         mask=np.stack(mask),
         experience=np.concatenate(experience),
         boundary=np.concatenate(start),
+        epoch=np.concatenate(epoch),
     )
     if bench.kind == "iid":
         whole = _probed_evenly(whole, len(bench.train))
@@ -135,7 +144,7 @@ def _some(bench: Benchmark, key_seed: int, samples: int) -> Benchmark:
 def _phases(bench: Benchmark, epochs: int, known: int) -> list[Phase]:
     if bench.kind == "iid":
         pool = np.concatenate(bench.train)
-        return [Phase(pool, (epoch,), 0) for epoch in range(epochs)]
+        return [Phase(pool, (epoch,), 0, epoch) for epoch in range(epochs)]
     phases = []
     for number, images in enumerate(bench.train):
         if number and bench.segments:
@@ -143,7 +152,7 @@ def _phases(bench: Benchmark, epochs: int, known: int) -> list[Phase]:
             phases.append(Phase(bench.segments[number - 1], key, number))
         phases.append(Phase(images, (number,), number))
         again = range(1, epochs) if number >= known else ()
-        phases += [Phase(images, (number, EPOCH, e), number, False) for e in again]
+        phases += [Phase(images, (number, EPOCH, e), number, e) for e in again]
     return phases
 
 

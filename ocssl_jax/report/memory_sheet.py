@@ -6,12 +6,14 @@ from typing import Any
 
 import numpy as np
 
+from ocssl_jax.autoencoder import pictured
 from ocssl_jax.data import Dataset
 from ocssl_jax.memory.base import Ranked
 from ocssl_jax.memory.centroids_state import Centroids
 from ocssl_jax.memory.centroids_state import sheet as cards
 from ocssl_jax.report.sheet import Group, Sheet, count, flat_sheet, occupancy
 from ocssl_jax.strategies.herding import NOT_CHOSEN
+from ocssl_jax.strategies.hybrid import Hybrid
 from ocssl_jax.strategies.icarl import Exemplars
 
 
@@ -31,13 +33,25 @@ def sheet_of(state: Any, dataset: Dataset, capacity: int) -> Sheet | None:
 
 @sheet_of.register
 def _(state: Ranked, dataset: Dataset, capacity: int) -> Sheet:
+    return _flat(state, np.asarray(state.items["image"]), dataset, capacity)
+
+
+@sheet_of.register
+def _(state: Hybrid, dataset: Dataset, capacity: int) -> Sheet:
+    """Of what the codes stand for."""
+    kept, shape = state.memory, dataset.train_image.shape[1:]
+    images = pictured(state.coder.settled, kept.items["code"], shape)
+    return _flat(kept, np.asarray(images), dataset, capacity)
+
+
+def _flat(state: Ranked, images: Any, dataset: Dataset, capacity: int) -> Sheet:
+    """`images` [N ...] of all slots, those that hold something."""
     rank = np.asarray(state.rank)
     limits = np.iinfo if np.issubdtype(rank.dtype, np.integer) else np.finfo
     held = rank > limits(rank.dtype).min  # an empty slot has this rank or -inf
-    images = np.asarray(state.items["image"])[held]
     labels = dataset.train_label[np.asarray(state.items["id"])[held]]
     return flat_sheet(
-        images, name="memory", capacity=capacity, order=labels, by="class"
+        images[held], name="memory", capacity=capacity, order=labels, by="class"
     )
 
 

@@ -6,6 +6,8 @@ that name in `config.strategy.<name>` or, failing that, in `config.strategy`.
 
 from collections.abc import Callable
 
+from ocssl_jax.strategies.ae import ae
+from ocssl_jax.strategies.ae_mir import ae_mir
 from ocssl_jax.strategies.base import Strategy, chain
 from ocssl_jax.strategies.cassle import cassle, cassle_r
 from ocssl_jax.strategies.cla import cla_b, cla_e, cla_r
@@ -44,19 +46,35 @@ STRATEGIES: dict[str, Callable[..., Strategy]] = {
     "ewc": ewc,
     "gen": gen,
     "gen_mir": gen_mir,
+    "ae": ae,
+    "ae_mir": ae_mir,
 }
 
 # Strategies that may read `stream.boundary`; every other one is task-free, ER unless
 # it is asked for `past_only`.
 BOUNDARY_AWARE = frozenset(
-    {"cassle", "cassle_r", "er_mir", "ewc", "gem", "icarl", "gen", "gen_mir"}
+    {
+        "cassle",
+        "cassle_r",
+        "er_mir",
+        "ewc",
+        "gem",
+        "icarl",
+        "gen",
+        "gen_mir",
+        "ae",
+        "ae_mir",
+    }
 )
 
 # Strategies whose losses are a classifier's: of `method.name=supervised`, some of
 # clip too (`pairs.ROW_BY_ROW`).
-SUPERVISED = frozenset({"er_mir", "ewc", "gem", "icarl", "gen", "gen_mir"})
+SUPERVISED = frozenset(
+    {"er_mir", "ewc", "gem", "icarl", "gen", "gen_mir", "ae", "ae_mir"}
+)
 
-# Strategies whose dearest work is due at boundaries alone, in a branch of the step.
-RARE = frozenset({"ewc", "icarl"})
+# Strategies whose dearest work is not due with every stream batch, but in a branch of
+# the step: at boundaries, or in an experience's last epoch.
+RARE = frozenset({"ewc", "icarl", "ae", "ae_mir"})
 
 __all__ = ["BOUNDARY_AWARE", "RARE", "STRATEGIES", "SUPERVISED", "Strategy", "chain"]

@@ -12,11 +12,14 @@ under it. The hooks, in the order in which `step.py` calls them:
   end      (key, state, learner, stream, out)     -> state, model   once a stream batch
   metrics  (state)                                -> {name: []}     for the log
   head     (state, learner)                       -> core.Head      outside of the step
+  learns   (state, stream)                        -> [] bool        after `begin`
 
 `params` are trained with the method's; `state` is carried as it is. `begin` and `end`
 may hand back a changed `model` (BN statistics), nothing else of the learner. A loss
 term is an array [] or a `core.Term`; `update` finds those of its pass in `out.terms`.
 `head` is the classifier that a supervised method is judged by; by default its own.
+Where `learns` is False no pass is made of a stream batch; None: they are always made.
+A strategy may have the encoder look at images through a `Lens`, outside of the step.
 """
 
 import dataclasses
@@ -37,6 +40,7 @@ from ocssl_jax.core import (
     Params,
     Stream,
     Term,
+    Variables,
 )
 
 
@@ -105,6 +109,19 @@ def _head(state: Any, learner: Learner) -> Head:
     return learner.method.head(learner.params)
 
 
+def _learns(state: Any, stream: Stream) -> Array | None:
+    """Always."""
+    del state, stream
+    return None
+
+
+class Lens(NamedTuple):
+    """What is done to an image before it is encoded for a probe or a user."""
+
+    variables: Callable[[Any], Variables]  # (state)
+    look: Callable[[Variables, Array], Array]  # uint8 [m h w c] -> the same
+
+
 class Strategy(NamedTuple):
     """What continual learning adds to the plain step; see the module's docstring."""
 
@@ -117,12 +134,14 @@ class Strategy(NamedTuple):
     end: Callable[..., tuple[Any, Model]] = _end
     metrics: Callable[..., dict[str, Array]] = _metrics
     head: Callable[..., Head] = _head
+    learns: Callable[..., Array | None] = _learns
+    lens: Lens | None = None
 
 
 def chain(*parts: Strategy) -> Strategy:
     """Run every part's hooks in order; at most one part may bring its own `draw`.
 
-    None may bring a `head`: strategies that do are no parts of others.
+    None may bring `head`, `learns` or `lens`: those that do are no parts of others.
 
     Raises:
       ValueError: if two parts draw, since only one batch can be trained on.
@@ -130,7 +149,8 @@ def chain(*parts: Strategy) -> Strategy:
     draws = [i for i, part in enumerate(parts) if part.draw is not stream_only]
     if len(draws) > 1:
         raise ValueError(f"chain: one part may have a draw hook, got {len(draws)}")
-    assert all(part.head is _head for part in parts)
+    whole = (_head, _learns, None)
+    assert all((part.head, part.learns, part.lens) == whole for part in parts)
 
     def init(key: Key, learner: Learner, stream: Stream) -> tuple[Any, Any]:
         keys = jax.random.split(key, len(parts))

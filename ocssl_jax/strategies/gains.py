@@ -80,6 +80,11 @@ def _log_before(state: Generative, learner: Learner, views: Array) -> Array:
     return jax.nn.log_softmax(z)
 
 
+def crossed(p: Array, q: Array) -> Array:
+    """Cross entropy [n] of log-probabilities [n k]."""
+    return -jnp.sum(jnp.exp(p) * q, axis=1)
+
+
 def _mixed(p: Array, q: Array) -> Array:
     """Mean cross entropy [] of log-probabilities [n k]."""
-    return -jnp.mean(jnp.sum(jnp.exp(p) * q, axis=1))
+    return jnp.mean(crossed(p, q))

@@ -137,6 +137,7 @@ def test_iid_epochs_are_the_suites_budget_and_are_probed_evenly():
     # and makes 42 x 326 steps; here they make one step more an epoch.
     bench = cifar("iid")
     plan = schedule(bench, key_seed=0, batch_size=138, epochs=42)
+    assert np.array_equal(np.unique(plan.epoch), np.arange(42))
     assert len(plan.id) == 42 * 327
     shown = plan.id[plan.mask].reshape(42, 45_000)
     pool = np.sort(np.concatenate(bench.train))
@@ -302,6 +303,9 @@ def test_each_experience_of_a_class_stream_may_have_epochs_of_its_own():
         assert all(np.array_equal(np.sort(epoch), images) for epoch in shown)
         assert not np.array_equal(shown[1], shown[2])
         assert np.array_equal(shown[0], once.id[once.experience == number].ravel())
+        epochs = plan.epoch[plan.experience == number]
+        assert np.array_equal(epochs, np.repeat([0, 1, 2], 225))
+    assert not once.epoch.any()
     # A boundary is where an experience begins, not where its images arrive again.
     assert np.flatnonzero(plan.boundary).tolist() == list(range(0, 13_500, 675))
 
@@ -312,6 +316,7 @@ def test_known_experiences_arrive_once_and_no_limit_counts_them():
     once = schedule(cifar(), key_seed=1, batch_size=10)
     assert np.array_equal(plan.id, once.id[:457])
     assert np.array_equal(plan.boundary, once.boundary[:457])
+    assert not plan.epoch.any()
 
 
 @pytest.mark.parametrize(("kind", "most"), [("class", 20), ("iid", 0)])

@@ -146,7 +146,8 @@ def arrays():
 @pytest.mark.parametrize("labelled", [True, False])
 def test_only_a_supervised_method_is_told_labels(labelled):
     index = np.array([[2, 1], [0, 3]], np.int32)
-    plan = Schedule(index, np.ones((2, 2), bool), np.zeros(2, int), np.zeros(2, bool))
+    none = np.zeros(2, int)
+    plan = Schedule(index, np.ones((2, 2), bool), none, none.astype(bool), none)
     found = feed(arrays(), [plan], range(2), length=2, labelled=labelled)
     if labelled:
         np.testing.assert_array_equal(found.label[:, 0], [[2, 1], [0, 1]])
