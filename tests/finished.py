@@ -30,7 +30,7 @@ def finished(
         id=jnp.arange(rows),
         mask=jnp.ones(rows, bool),
         boundary=jnp.array(True),
-        label=None,
+        label=jnp.zeros(rows, jnp.int32) if learning.method.head else None,
     )
     init = jax.jit(learning.init)
     states = {seed: init(jax.random.key(seed), stream) for seed in SEEDS}
@@ -38,4 +38,4 @@ def finished(
         folder / "config.json", json.dumps({"config": settings.as_json(config)})
     )
     saved.save(folder / encoders.FINAL, config, learning, states, pixels)
-    return learning, dict(encoders.of(states, learning.method, learning.head))
+    return learning, dict(encoders.of(states, learning.encoder, learning.head))

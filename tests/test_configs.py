@@ -42,6 +42,7 @@ SHAPES = {
     "imagenet100": (224, 224, 3),
     "domainnet": (224, 224, 3),
     "domain_folder": (32, 32, 3),
+    "folder": (32, 32, 3),
     "mnist": (28, 28, 1),
     "cifar10": (32, 32, 3),
     "miniimagenet": (84, 84, 3),
@@ -56,6 +57,7 @@ SPEED = (
     *(f"{m}-{w}-50" for m in speed_cifar100.METHODS for w in speed_cifar100.BASELINES),
 )
 VARIANTS = {
+    "folder": ("", "small"),
     "climb_cifar100": split_cifar100.TASKS,
     "released": tuple(released.VARIANTS),
     "small_cifar100": SSL,
@@ -96,6 +98,7 @@ LEARNERS = [
         ("speed_small", "rals-cycle-10"),
         *(("clip_small", v) for v in ("pretrain", *clip_cifar100.PLAIN, "icarl")),
         *(("clip_small", v) for v in clip_cifar100.OBJECTIVES),
+        ("folder", "small"),
         ("clip_pacs_small", "gdro-large"),
         *(("clip_cifar100", v) for v in ("gcl", "ewc", "icarl-large")),
         ("clip_imagenet", "gdro"),

@@ -4,12 +4,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from finished import finished
 from PIL import Image
 
-from ocssl_jax import embed
+from ocssl_jax import embed, export
 from ocssl_jax.data.pictures import decode
 
 parquet = pytest.importorskip("pyarrow.parquet")
@@ -165,3 +167,28 @@ def test_help_is_the_docstring_and_needs_no_jax():
 def folder(path):
     path.mkdir(exist_ok=True)
     return path
+
+
+def test_an_encoder_that_looks_through_an_autoencoder_does_so_here(
+    pictures, tmp_path, capsys
+):
+    """That of AE replay: without its lens the features would be others."""
+    hybrid = {
+        "method__name": "supervised",
+        "strategy__name": "ae",
+        "strategy__ae__autoencoder__width": 8,
+        "strategy__ae__autoencoder__learns_on": False,
+        "stream__epochs": 2,
+    }
+    run = tmp_path / "run", *finished(tmp_path / "run", **hybrid)
+    embed.main([str(run[0]), str(pictures), f"--out={tmp_path / 'f.npz'}"])
+    with np.load(tmp_path / "f.npz", allow_pickle=False) as held:
+        found, names = held["feature"], held["path"]
+    np.testing.assert_allclose(found, expected(run, pictures, names), rtol=1e-4)
+    variables = run[2][0]
+    clear = {**variables, "lens": jax.tree.map(jnp.zeros_like, variables["lens"])}
+    assert not np.allclose(found, expected((*run[:2], {0: clear}), pictures, names))
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        export.main([str(run[0]), "--to=torch", f"--out={tmp_path / 'e.safetensors'}"])
+    assert "--to torch has no autoencoder" in capsys.readouterr().err

@@ -153,10 +153,10 @@ def test_a_broken_seed_stays_stopped_when_resumed(broken, place, monkeypatch):
 def test_features_that_are_not_finite_stop_their_seed_too(place, monkeypatch):
     """Found while probing, after the checkpoint; a kill between must not forget it."""
 
-    def judged(*given, seed, after):
+    def judged(*given, seed, after, met):
         if seed == 1 and after == 1:
             raise TrainingError("features are not finite")
-        return probing.judge(*given, seed=seed, after=after)
+        return probing.judge(*given, seed=seed, after=after, met=met)
 
     monkeypatch.setattr(judging, "judge", judged)
     config, folder = config_for(place, checkpoint__keep=9), place / "features"
