@@ -119,6 +119,14 @@ CASES += [
     ("small_cifar100", strategy, "reference")
     for strategy in default.get_config().reference.strategy
 ]
+# The largest networks, and overlays that the tests of contracts run.
+LARGE = ("clip_cifar100", "clip_imagenet", "clip_domainnet", "split_imagenet100")
+CASES = [
+    pytest.param(*case, marks=pytest.mark.slow)
+    if case[0] in LARGE or case[2] == "reference"
+    else case
+    for case in CASES
+]
 
 
 def load(name, variant=None):

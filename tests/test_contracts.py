@@ -42,7 +42,14 @@ OPTIMIZER = {
 AUGMENT = {("er", "simclr", "paper"): {"augment__name": "simclr"}}
 # SCALE brings its own objective and head: of the method it trains the encoder alone.
 TRAINED = {"scale": ("encoder",)}
-every_row = pytest.mark.parametrize("row", ROWS, ids="-".join)
+every_row = pytest.mark.parametrize(
+    "row",
+    [
+        pytest.param(row, marks=pytest.mark.slow if row[2] == "reference" else ())
+        for row in ROWS
+    ],
+    ids="-".join,
+)
 
 
 class Trained:

@@ -68,6 +68,7 @@ def test_every_method_is_on_the_page_of_methods(name):
     assert f"{{{{ settings method {name} }}}}" in (ROOT / "docs/methods.md").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("found", blocks("python"))
 def test_python_blocks_run(found, tmp_path):
     """In a process of their own, since they compute more than other tests do."""

@@ -302,6 +302,7 @@ def judged(path):
     return {tuple(line.split(",")[:3:2]) for line in lines}
 
 
+@pytest.mark.slow
 def test_an_interrupted_evaluation_goes_on_where_it_was(copy, run, capsys):
     path = copy / "evaluation" / "ridge+linear_upto_0.5" / CSV
     code, _ = signalled(copy, signal.SIGKILL, path)

@@ -75,15 +75,20 @@ assert not any(name.startswith(("ocssl", "flax")) for name in sys.modules)
 """
 
 
+OTHERS = (
+    {"backbone__name": "resnet18", "backbone__width": 4, "side": 16},
+    {"backbone__name": "reduced_resnet18", "backbone__width": 4, "side": 32},
+    {"precision": "bfloat16", "backbone__name": "convnet", "side": 16},
+)
+
+
 @pytest.mark.parametrize(
     "fields",
     [
-        {"backbone__name": "resnet18", "backbone__width": 4, "side": 16},
         {"backbone__name": "vit_tiny", "backbone__width": 12, "backbone__depth": 1},
-        {"backbone__name": "reduced_resnet18", "backbone__width": 4, "side": 32},
-        {"precision": "bfloat16", "backbone__name": "convnet", "side": 16},
+        *(pytest.param(fields, marks=pytest.mark.slow) for fields in OTHERS),
     ],
-    ids=["resnet", "vit", "windows", "bfloat16"],
+    ids=["vit", "resnet", "windows", "bfloat16"],
 )
 def test_a_program_gives_the_encoders_features_of_any_number(fields, tmp_path, capsys):
     pytest.importorskip("flatbuffers")

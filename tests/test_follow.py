@@ -166,11 +166,16 @@ def assert_same(place, whole, learnt):
         assert (place / name).read_bytes() == (whole / name).read_bytes(), name
 
 
+GONE = ("observe", "export")
+
+
 class Gone(BaseException):
     """As abrupt as a kill: nothing follows."""
 
 
-@pytest.mark.parametrize("step", ["observe", "save", "export"])
+@pytest.mark.parametrize(
+    "step", ["save", *(pytest.param(s, marks=pytest.mark.slow) for s in GONE)]
+)
 def test_gone_before_any_step_it_ends_with_the_same_bits(tmp_path, monkeypatch, step):
     pictures, whole = tmp_path / "pictures", tmp_path / "whole"
     add(pictures, *names(0, 14))

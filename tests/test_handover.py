@@ -113,6 +113,7 @@ def config_with(data_dir, **fields):
     return settings.resolve(config, {})
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_from_an_offline_one(tmp_path):
     data, first, second = (tmp_path / name for name in ("data", "offline", "online"))
     config = config_with(

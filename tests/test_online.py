@@ -110,6 +110,7 @@ def test_what_cannot_be_saved_or_loaded_is_told_in_a_line(tmp_path):
         learner(backbone__width=8).load(tmp_path / "a", images(1))
 
 
+@pytest.mark.slow
 def test_an_exported_encoder_is_a_runs_encoder(tmp_path):
     mine, place = learner(), tmp_path / "a"
     state = after(mine, range(2))

@@ -274,6 +274,7 @@ def test_a_probe_ends_after_the_seed_that_it_is_at(data_dir, tmp_path, monkeypat
     assert probed[1:] == [(0, 0), (0, 1), (1, 0), (1, 1)]
 
 
+@pytest.mark.slow
 def test_accuracies_lost_from_an_unfinished_run_are_missed(data_dir, tmp_path):
     config = config_with(data_dir, strategy__name="none", baselines=())
     folder = tmp_path / "run"

@@ -150,6 +150,7 @@ def test_the_leading_probing_chooses(data_dir, flags, label):
             search.check(points, "ridge")
 
 
+@pytest.mark.slow
 def test_a_sweep_may_probe_each_task_alone(sweep, tmp_path):
     flags = ["scopes=separate", "ratios=0.5", "names=ridge"]
     lines = sweep(

@@ -128,6 +128,7 @@ def small(variant, folder, **fields):
     return settings.resolve(config, fields)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_run_goes_from_pretraining_to_a_table_with_a_zero_shot_row(tmp_path):
     experiment.run(small("pretrain", tmp_path), tmp_path / "pretrain", {})

@@ -163,6 +163,7 @@ def described(architecture):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_run_starts_from_weights_and_judges_them_first(folder, tmp_path):
     """The config of CIFAR-100, with another network and the digits."""

@@ -65,6 +65,7 @@ def learner(request, tmp_path_factory):
     return made.init(jax.random.key(1), batch()), jax.jit(made.step)
 
 
+@pytest.mark.slow
 def test_bfloat16_at_a_temperature_of_a_hundredth(learner):
     """Nothing overflows from random weights on, and the objective falls."""
     state, step = learner
@@ -102,6 +103,7 @@ def test_the_scale_is_kept(learner):
         assert any(jax.tree.leaves(moved[part])), part
 
 
+@pytest.mark.slow
 def test_true_sizes_keep_the_state_as_it_is(tmp_path):
     """ViT-B/16 on a hundred classes, traced only: float32 in, the same tree out."""
     config = config_of(

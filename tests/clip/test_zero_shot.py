@@ -70,6 +70,7 @@ def test_tokens_of_classes():
             class_tokens(tokenizer, other, ["cat"])
 
 
+@pytest.mark.slow
 def test_colours_are_told_by_their_names():
     """All parts at once: a CLIP trained on colours and names names new images."""
     names = ["red", "green", "blue"]

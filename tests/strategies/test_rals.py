@@ -146,6 +146,7 @@ def test_rows_without_a_finite_loss_are_not_taken_and_are_counted():
     assert w.draw(jax.random.key(12), learner).told["unscored"] == REPLAY + BATCH
 
 
+@pytest.mark.slow
 def test_judging_leaves_no_trace():
     """Where all of the pool is taken, choosing is but another order of the rows.
 
