@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
+from marks import slow_but
 
 from ocssl_jax.backbones import BACKBONES, make_backbone
 from ocssl_jax.backbones.resnet import Block, ResNet
@@ -246,7 +247,9 @@ def test_resnet_takes_the_global_mean():
     np.testing.assert_allclose(y, last.mean((1, 2)), rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", [*SMALL, "vit_tiny"])
+@pytest.mark.parametrize(
+    "name", slow_but(["convnet", "vit_tiny"], [*SMALL, "vit_tiny"])
+)
 def test_masked_rows_do_not_exist(name):
     """Features, gradients and statistics equal those of the real rows alone."""
     module = tiny(name)

@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 from data.prepared import prepare_pictures
+from marks import slow
 from PIL import Image
 
 from configs import mir_cifar10, mir_miniimagenet, mir_mnist_permuted, mir_mnist_split
@@ -121,12 +122,10 @@ def learnt(config, batches=14):
 @pytest.mark.parametrize(
     ("module", "variant"),
     [
-        (mir_mnist_split, "iid_offline"),
         (mir_mnist_split, "gem"),
-        (mir_mnist_split, "gen"),
-        (mir_mnist_split, "gen_mir"),
         (mir_mnist_permuted, "er"),
         (mir_mnist_permuted, "iid_online"),
+        *slow(*((mir_mnist_split, v) for v in ("iid_offline", "gen", "gen_mir"))),
     ],
 )
 def test_rows_of_the_mnists_learn_a_few_batches(module, variant, data_dir):

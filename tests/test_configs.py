@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from marks import slow_but
 from tiny import SSL, merges
 
 from configs import (
@@ -119,16 +120,10 @@ CASES += [
     ("small_cifar100", strategy, "reference")
     for strategy in default.get_config().reference.strategy
 ]
-# By default a config is built with its first learner; a large network, an overlay, which
-# tests of contracts run, and every other learner are slow.
+# By default a config is built with its first learner, unless its network is large.
 LARGE = ("clip_cifar100", "clip_imagenet", "clip_domainnet", "split_imagenet100")
 FIRST = {name: variant for name, variant in reversed(LEARNERS) if name not in LARGE}
-CASES = [
-    case
-    if case[2] == "paper" and FIRST.get(case[0], ...) == case[1]
-    else pytest.param(*case, marks=pytest.mark.slow)
-    for case in CASES
-]
+CASES = slow_but([(*pair, "paper") for pair in FIRST.items()], CASES)
 
 
 def load(name, variant=None):

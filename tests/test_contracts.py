@@ -29,9 +29,17 @@ ROWS = [
 ]
 # Compiling the vmapped step takes longest; tests/test_mesh.py has CLIMB's by default.
 QUICK = {("cassle_r", "simclr", "paper")}
-VMAPPED = [
-    pytest.param(row, marks=() if row in QUICK else pytest.mark.slow) for row in ROWS
-]
+# Every strategy, with the method that the most of them have; the rest is slow.
+DEFAULT = {(s, method_of(s), "paper") for s in STRATEGIES}
+
+
+def rows_of(usual, rows):
+    """Parametrises a test by a row, slow but for the usual ones."""
+    mark = lambda row: () if row in usual else pytest.mark.slow
+    marked = [pytest.param(row, marks=mark(row), id="-".join(row)) for row in rows]
+    return pytest.mark.parametrize("row", marked)
+
+
 # VICReg's covariances grow with the fourth power of the projections: plain SGD at the
 # default rate overflows, and at a tenth of it rounding grows from step to step. Its
 # paper trains with LARS.
@@ -42,18 +50,8 @@ OPTIMIZER = {
 AUGMENT = {("er", "simclr", "paper"): {"augment__name": "simclr"}}
 # SCALE brings its own objective and head: of the method it trains the encoder alone.
 TRAINED = {"scale": ("encoder",)}
-# Every strategy by default, with the one method that the most of them have; the rest is
-# compiled by `-m slow` (CI has both).
-DEFAULT = {(s, method_of(s), "paper") for s in STRATEGIES}
-MARKED = [
-    pytest.param(row, marks=() if row in DEFAULT else pytest.mark.slow) for row in ROWS
-]
-every_row = pytest.mark.parametrize("row", MARKED, ids=map("-".join, ROWS))
-task_free = pytest.mark.parametrize(
-    "row",
-    [p for p in MARKED if p.values[0][0] not in BOUNDARY_AWARE],
-    ids="-".join,
-)
+every_row = rows_of(DEFAULT, ROWS)
+task_free = rows_of(DEFAULT, [row for row in ROWS if row[0] not in BOUNDARY_AWARE])
 
 
 class Trained:
@@ -147,7 +145,7 @@ def test_state_is_donated(row):
     assert sum(x.nbytes for x in kept) == 0
 
 
-@pytest.mark.parametrize("row", VMAPPED, ids=map("-".join, ROWS))
+@rows_of(QUICK, ROWS)
 def test_vmap_over_seeds_equals_a_loop(row):
     """Step by step from the same states: differences of rounding would grow on the way,
     up to ten times with each batch of so small a network."""

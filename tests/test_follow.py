@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from marks import slow
 from PIL import Image
 
 from ocssl_jax import Learner, embed, follow, following
@@ -173,9 +174,7 @@ class Gone(BaseException):
     """As abrupt as a kill: nothing follows."""
 
 
-@pytest.mark.parametrize(
-    "step", ["save", *(pytest.param(s, marks=pytest.mark.slow) for s in GONE)]
-)
+@pytest.mark.parametrize("step", ["save", *slow(*GONE)])
 def test_gone_before_any_step_it_ends_with_the_same_bits(tmp_path, monkeypatch, step):
     pictures, whole = tmp_path / "pictures", tmp_path / "whole"
     add(pictures, *names(0, 14))
@@ -241,6 +240,7 @@ def wait_for(moment, process):
         time.sleep(0.01)
 
 
+@pytest.mark.slow
 def test_sigterm_saves_and_leaves_with_0(tmp_path):
     pictures, place = tmp_path / "pictures", tmp_path / "run"
     add(pictures, *names(0, 4))

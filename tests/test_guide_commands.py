@@ -19,6 +19,7 @@ def test_there_are_all_of_them():
 
 
 @pytest.mark.parametrize(("name", "line"), LINES)
+@pytest.mark.slow
 def test_a_line_of_the_guide_does_what_it_says(name, line, tmp_path, monkeypatch):
     pytest.importorskip("pyarrow" if name == "embed" else "flatbuffers")
     monkeypatch.chdir(tmp_path)

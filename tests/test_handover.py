@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from kill_config import get_config
+from marks import slow
 from safetensors.numpy import load_file, save_file
 from tiny import bits, stream, tiny_learning
 
@@ -16,7 +17,7 @@ from ocssl_jax.errors import UsageError
 from ocssl_jax.memory import reservoir
 
 
-@pytest.fixture(scope="module", params=["simclr", "byol"])
+@pytest.fixture(scope="module", params=["simclr", *slow("byol")])
 def learner(request, tmp_path_factory):
     """A learnt state, its method's name and its file."""
     made = tiny_learning(method__name=request.param)

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from marks import slow
 from tiny import BATCH, SHAPE, equal, stream, tiny_config
 
 import ocssl_jax
@@ -71,7 +72,7 @@ def test_features_of_any_number_of_images_leave_the_state_alone():
     assert equal(state, after(mine, range(2)))
 
 
-@pytest.mark.parametrize("name", ["ridge", "knn", "linear"])
+@pytest.mark.parametrize("name", ["ridge", *slow("knn", "linear")])
 def test_a_few_labels_make_a_classifier(name):
     mine = learner(probe__linear__batch_size=8, probe__linear__patience=20)
     label = RNG.integers(0, 2, 400)
@@ -84,7 +85,7 @@ def test_a_few_labels_make_a_classifier(name):
     assert (classify(lit[340:]) == label[340:]).mean() > 0.9
 
 
-@pytest.mark.parametrize("strategy", ["climb", "er"])
+@pytest.mark.parametrize("strategy", ["climb", *slow("er")])
 def test_a_saved_state_goes_on_with_the_same_bits(tmp_path, strategy):
     mine = learner(strategy__name=strategy)
     mine.save(tmp_path / "a", after(mine, range(3)))

@@ -5,6 +5,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from marks import slow_but
 from tiny import method_of, stream, tiny_learning
 
 from ocssl_jax.schedules import constant, local_cycle, warmup_cosine
@@ -105,7 +106,7 @@ def test_warmup_cosine_refuses_a_period_without_a_fall(period, warmup):
         warmup_cosine(3, peak=1.0, momentum=0.9, period=period, warmup=warmup)
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("strategy", slow_but(["none", "climb"], STRATEGIES))
 def test_every_strategy_learns_along_a_cycle(strategy):
     """Traced, not compiled: schedules know nothing of strategies."""
     made = tiny_learning(

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
+from marks import slow_but
 
 from ocssl_jax.clip.criteria import CRITERIA
 from ocssl_jax.clip.words import Words
@@ -228,7 +229,7 @@ def zero_shot():
     return np.mean(found)
 
 
-@pytest.mark.parametrize("name", sorted(SETTINGS))
+@pytest.mark.parametrize("name", slow_but(["gcl"], SETTINGS))
 def test_learning_beats_zero_shot_and_memory_helps(name):
     """What was known of the classes by their texts is the floor, at any memory."""
     accuracy = [mean(name, budget)[0] for budget in (0, 20, 200)]

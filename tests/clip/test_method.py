@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from marks import slow_but
 from tiny import NAMES, bits, stream, tiny_learning
 
 from configs import clip_small
@@ -38,7 +39,7 @@ def learnt(made, batches):
     return state, seen
 
 
-@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("objective", slow_but(["gcl"], OBJECTIVES))
 def test_both_towers_learn_and_classes_are_met_with_their_experience(objective):
     made, batches = learning(objective), list(stream(7, labelled=True))
     first = made.init(jax.random.key(0), batches[0])

@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 from centroid_world import FIDELITY, World, encode, stream, weights
+from marks import slow
 from oracle_centroids import Oracle
 
 
@@ -68,7 +69,7 @@ def step_beside(world, images, *, batch, mask=None):
     return oracle
 
 
-@pytest.mark.parametrize("fidelity", ["paper", "reference"])
+@pytest.mark.parametrize("fidelity", ["paper", *slow("reference")])
 def test_every_image(fidelity):
     world = World(**FIDELITY[fidelity])
     runs = [step_beside(world, stream(160, seed), batch=1) for seed in (0, 1)]

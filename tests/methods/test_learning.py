@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from marks import slow_but
 from tiny import tiny_learning
 
 from ocssl_jax.core import Stream
@@ -37,7 +38,7 @@ def spots():
     return jnp.asarray((255 * image[..., None]).astype(np.uint8))
 
 
-@pytest.mark.parametrize("name", FALL)
+@pytest.mark.parametrize("name", slow_but(["simclr"], FALL))
 def test_loss_falls_and_views_of_a_picture_find_each_other(name):
     learning = tiny_learning(method__name=name)
     method = learning.method

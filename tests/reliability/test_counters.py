@@ -98,6 +98,7 @@ def test_steps_beyond_2_to_the_31_have_keys_of_their_own():
     assert counts and all(int(x) == MOST for x in counts)
 
 
+@pytest.mark.slow
 def test_climb_goes_on_with_its_counters_at_the_limit():
     learning = tiny_learning(strategy__name="climb", strategy__memory_size=14, passes=1)
     state = jax.jit(learning.init)(jax.random.key(0), BATCHES[0])

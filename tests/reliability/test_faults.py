@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from breaking import BREAKS, Breaking, breaking
 from kill_config import get_config
+from marks import slow
 from tiny import tiny_learning
 
 from ocssl_jax import dotted, evaluate, experiment, judging, probing, seeds, settings
@@ -150,6 +151,7 @@ def test_a_broken_seed_stays_stopped_when_resumed(broken, place, monkeypatch):
     assert ((folder / "metrics.jsonl").read_bytes(), rows(folder)) == before
 
 
+@pytest.mark.slow
 def test_features_that_are_not_finite_stop_their_seed_too(place, monkeypatch):
     """Found while probing, after the checkpoint; a kill between must not forget it."""
 
@@ -206,9 +208,7 @@ def test_debug_names_the_first_operation(place, monkeypatch):
         experiment.run(config, place / "all", {})  # resumed: debug decides no result
 
 
-@pytest.mark.parametrize(
-    "form", ["in_turn", "vmapped", pytest.param("looped", marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("form", ["in_turn", *slow("vmapped", "looped")])
 def test_a_broken_seed_leaves_the_others_alone_however_they_are_carried(form):
     learning = tiny_learning(strategy__name="none", passes=1)
     step = Breaking(learning).step

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from kill_config import get_config
+from marks import slow
 
 from ocssl_jax import commandline, dotted, experiment, settings, workdir
 from ocssl_jax.errors import StorageError
@@ -86,7 +87,7 @@ SETTINGS, CHECKPOINT = 3000, 20_000  # bytes too few for the largest file of eac
 
 
 @pytest.mark.parametrize(
-    ("size", "file"), [(SETTINGS, "config.json"), (CHECKPOINT, "checkpoints")]
+    ("size", "file"), [(CHECKPOINT, "checkpoints"), *slow((SETTINGS, "config.json"))]
 )
 def test_a_quota_is_told_and_loses_nothing(place, tmp_path, size, file):
     folder = tmp_path / "run"

@@ -28,6 +28,7 @@ from hybrid_case import (
     states,
     stepper,
 )
+from marks import slow
 from perceptron import slopes, weights
 from tiny import BATCH, bits, equal, stream, tiny_config
 
@@ -123,7 +124,7 @@ def test_in_the_released_code_it_learns_on():
     assert moved == [i % (EPOCHS * STEPS) == STEPS for i in range(len(moved))]
 
 
-@pytest.mark.parametrize("replays", [False, True])
+@pytest.mark.parametrize("replays", [True, *slow(False)])
 def test_its_step_is_adams_on_the_mean_square(replays):
     """If asked, over decoded codes as well: here all that there are."""
     learning = made(**HALF) if replays else made()

@@ -19,6 +19,7 @@ from hybrid_case import (
     states,
     stepper,
 )
+from marks import slow
 from perceptron import losses, run, slopes, weights
 from tiny import BATCH
 
@@ -110,7 +111,7 @@ def codes_of_the_past(kept):
     return tuple(np.asarray(items[name])[own] for name in ("id", "code", "label"))
 
 
-@pytest.mark.parametrize("distinct", [True, False])
+@pytest.mark.parametrize("distinct", [True, *slow(False)])
 def test_what_is_replayed_is_nearest_to_what_the_search_finds(distinct):
     learning, state, batch = standing()
     if not distinct:

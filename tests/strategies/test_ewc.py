@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from marks import slow
 from tiny import stream, tiny_learning
 
 from ocssl_jax.core import Learner
@@ -14,7 +15,7 @@ WEIGHT, LARGEST = 3.0, 1e-3
 TASK = 5  # batches
 
 
-@pytest.fixture(scope="module", params=["supervised", "clip"])
+@pytest.fixture(scope="module", params=["supervised", *slow("clip")])
 def run(request):
     """States before each batch and after the last; memory of all of a task."""
     made = tiny_learning(

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 from linear_method import install
+from marks import slow
 from tiny import BATCH, bits, stream, tiny_learning
 
 from ocssl_jax.core import Learner
@@ -96,7 +97,7 @@ def test_ema_follows_its_recurrence():
             np.testing.assert_allclose(t, 0.7 * a + 0.3 * b, rtol=1e-5, atol=1e-7)
 
 
-@pytest.mark.parametrize("fidelity", ["paper", "reference"])
+@pytest.mark.parametrize("fidelity", ["paper", *slow("reference")])
 def test_fidelity_decides_what_climb_trains_and_averages(fidelity):
     start, state, _ = train(
         strategy__name="climb", strategy__ema_decay=0.9, batches=8, fidelity=fidelity
