@@ -2,6 +2,7 @@
 
 step           a stream batch of every strategy, part by part
 selection      RALS beside a plain step on as many rows
+objectives     CLIP's objectives beside InfoNCE
 seeds          several seeds, in turn and together
 against_torch  a stream batch of CLIMB beside the same one in plain PyTorch
 memory_ops     the memories' operations, CLIMB's beside a list-based one in PyTorch

@@ -3,7 +3,7 @@
 import argparse
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -64,6 +64,12 @@ def parsed(
         if jax := sys.modules.get("jax"):
             jax.config.update("jax_disable_most_optimizations", True)
     return args
+
+
+def fields_of(args: argparse.Namespace, known: Mapping[str, Any]) -> dict[str, Any]:
+    """The config fields that the flags give, of the types of those that are known."""
+    pairs = (word.removeprefix("--config.").split("=", 1) for word in args.fields)
+    return {name: type(known[name])(value) for name, value in pairs}
 
 
 def positive(word: str) -> int:

@@ -1,7 +1,7 @@
 """Learners to measure: the functions of a config, and states with full memories."""
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -34,9 +34,13 @@ def subject(
     shape: tuple[int, ...] = SHAPE,
     mean: tuple[float, ...] = MEAN,
     std: tuple[float, ...] = STD,
+    **dataset: Any,
 ) -> Subject:
-    """The learner of a resolved config, as `learning.make_learning` makes it."""
-    learning = make_learning(config, shape=shape, mean=mean, std=std)
+    """The learner of a resolved config, as `learning.make_learning` makes it.
+
+    `dataset` is what else that asks of the data set.
+    """
+    learning = make_learning(config, shape=shape, mean=mean, std=std, **dataset)
     augment = make_augment(
         config.augment.name,
         image_size=shape[0],

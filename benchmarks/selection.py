@@ -70,9 +70,8 @@ def main() -> None:
     parser = commandline.parser(__doc__, cases="the selections", repeats=10)
     args = commandline.parsed(parser, config=True)
     names = commandline.chosen(parser, args.case, CASES)
-    fields = dict(word.removeprefix("--config.").split("=", 1) for word in args.fields)
     known = dotted.flat(speed_small.get_config().to_dict())
-    typed = {name: type(known[name])(value) for name, value in fields.items()}
+    typed = commandline.fields_of(args, known)
     found = rows(names, (SMALL if args.small else {}) | typed, args.repeats)
     commandline.finish(args, jax.devices()[0].device_kind, found)
 

@@ -8,7 +8,7 @@ import pytest
 from linear_method import install, noisy
 from tiny import SHAPE, bits, stream, tiny_config
 
-from benchmarks import commandline, learners, parts, tables
+from benchmarks import commandline, learners, objectives, parts, tables
 from benchmarks.tables import Row
 from benchmarks.timing import interleaved
 from benchmarks.workers import Failed, Plan, running
@@ -96,3 +96,12 @@ def test_the_parts_of_a_step_are_the_step(monkeypatch):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
     assert set(seen.seconds) == set(parts.NAMES)
     assert all(seconds > 0 for seconds in seen.seconds.values())
+
+
+def test_objectives_of_clip_cost_what_info_nce_costs():
+    cost = {
+        name: objectives.counted(objectives.made(name, "convnet", {}))
+        for name in ("infonce", "gcl", "gdro")
+    }
+    for operations in cost.values():
+        assert operations == pytest.approx(cost["infonce"], rel=0.1)
