@@ -9,9 +9,10 @@ Every experience's encoders are judged unless the run kept none
 under way those are judged that it has by now. Results go to WORKDIR/evaluation/; repeat
 a command to go on where it was interrupted.
 
-The probe linear_augmented is the papers' linear evaluation: its training images are
-augmented and encoded again each epoch, which takes as long as it sounds. It chooses its
-learning rate on training images held out; rates.csv has them all.
+The probe linear_augmented is the papers' linear evaluation: all training images are
+augmented and encoded anew in each of its --epochs, so --last encoders may do. Of its
+--rates the best on training images held out is chosen; rates.csv has them all. With
+--labels_per_class 0 it sees all labels, whatever the run's probes did.
 
 Exit code: 0 done, or stopped and saved; 2 wrong input; 1 an encoder that is not
 finite, or the disk failed.

@@ -5,7 +5,6 @@ give the very rows that the run's own probes gave.
 """
 
 import json
-import zlib
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -19,24 +18,23 @@ from ocssl_jax import (
     dotted,
     encoders,
     labels,
-    ranges,
     rates,
     scopes,
     workdir,
 )
+from ocssl_jax.asked import asked_for, name_of
 from ocssl_jax.build import Experiment, build
 from ocssl_jax.core import Variables
 from ocssl_jax.encoding import Encoder
 from ocssl_jax.errors import UsageError
-from ocssl_jax.probes import OFFLINE
 from ocssl_jax.probing import Features, Probing, features_of, judge, probing
 from ocssl_jax.report.table import table
 from ocssl_jax.stop import Stop
 from ocssl_jax.views import Views
 from ocssl_jax.watching import watch
 
-DEFERRED = ("linear",)  # probes of a run that had none
 FOLDER = "evaluation"
+FINAL = ("FA", "accuracy")  # metrics of the end of the stream alone
 
 
 def evaluate(folder: Path, asked: Mapping[str, Any], *, last: bool = False) -> str:
@@ -84,7 +82,7 @@ def evaluate(folder: Path, asked: Mapping[str, Any], *, last: bool = False) -> s
             "fidelity": config.fidelity,
             "experiences": sorted(known),
             "finished": end in known,
-            **scopes.judged(records, ways, sizes),
+            **told_of(scopes.judged(records, ways, sizes), known, end),
         }
         text = json.dumps(summary, indent=1)
         workdir.write(place / "summary.json", text + "\n")
@@ -107,56 +105,19 @@ def take(path: Path, contents: Mapping[str, str]) -> None:
     workdir.write(path, json.dumps(contents, indent=1) + "\n")
 
 
-def asked_for(config: ConfigDict, asked: Mapping[str, Any]) -> ConfigDict:
-    """The run's config with what is asked for in its place.
+def told_of(judged: dict[str, Any], known: set[int], end: int) -> dict[str, Any]:
+    """What `scopes.judged` gives, less what says nothing of the last encoders alone.
 
-    A label budget replaces the run's, whether that is a share or a number. A data set
-    is one task, hence joint, and lies beside the stream's unless a folder is named.
-
-    Raises:
-      UsageError: if a field is out of range.
+    Args:
+      judged: as it gives it.
+      known: experiences after which encoders were judged.
+      end: the stream's last.
     """
-    config.probe.names = config.probe.names or DEFERRED
-    if "probe.ratios" in asked:
-        config.probe.labels_per_class = 0
-    if "probe.labels_per_class" in asked:
-        config.probe.ratios = (1.0,)
-    if "probe.dataset" in asked:
-        config.probe.data_dir = ""
-    if asked.get("probe.dataset"):
-        config.probe.scopes = ("joint",)
-    for name, value in asked.items():
-        dotted.put(config, name, value)
-    for name in OFFLINE:
-        if name not in config.probe.names and any(f".{name}." in key for key in asked):
-            raise UsageError(f"--epochs and --rates are of {name}: add --probe {name}")
-    if not config.probe.names:
-        raise UsageError("--probe needs at least one name, such as linear,ridge,knn")
-    ranges.validate(config)
-    return config
-
-
-def name_of(probe: ConfigDict) -> str:
-    """A folder name that tells which settings gave what lies in it.
-
-    Whatever else decides a result is in the run's config, which never changes.
-    """
-    parts = ["+".join(probe.names)]
-    if tuple(probe.scopes) != ("joint",):
-        parts.append("+".join(probe.scopes))
-    if tuple(probe.ratios) != (1,):
-        parts.append("+".join(str(float(ratio)) for ratio in probe.ratios))
-    if probe.labels_per_class:
-        parts.append(f"{probe.labels_per_class}-labels")
-    for own in (probe[name] for name in OFFLINE if name in probe.names):
-        tried = "+".join(str(float(rate)) for rate in own.learning_rates)
-        parts.append(f"{own.epochs}-epochs_rates-{tried}")
-    if probe.dataset:
-        parts.append(f"on-{probe.dataset}")
-    if probe.dataset and probe.data_dir:  # two folders of pictures have one name
-        path = Path(probe.data_dir).expanduser().absolute()
-        parts[-1] += f"-{zlib.crc32(str(path).encode()):08x}"
-    return "_".join(parts)
+    if not end or known != {end}:
+        return judged
+    of = lambda values: {n: value for n, value in values.items() if n in FINAL}
+    probes = {name: of(values) for name, values in judged["probes"].items()}
+    return {**judged, "probes": probes, "metrics": of(judged["metrics"])}
 
 
 def judged(

@@ -1,6 +1,6 @@
 """A run's probings: what its encoders were worth so far, and the files that say so."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
@@ -9,18 +9,11 @@ from ml_collections import ConfigDict
 
 from ocssl_jax import accuracy, scopes
 from ocssl_jax.build import Experiment
+from ocssl_jax.constant import judge_constant
 from ocssl_jax.core import Variables
 from ocssl_jax.encoding import Encoder
 from ocssl_jax.errors import TrainingError, UsageError
-from ocssl_jax.probes import Fit, Looking
-from ocssl_jax.probing import (
-    Accuracies,
-    Features,
-    Probing,
-    features_of,
-    judge,
-    probing,
-)
+from ocssl_jax.probing import Accuracies, features_of, judge, probing
 from ocssl_jax.report.features import Seen, seen
 
 LOST = "bring the file back, or start over in another --workdir"
@@ -193,32 +186,3 @@ class Judge:
         if not rows:
             return float("nan")
         return float(np.average([row.accuracy for row in rows], weights=weights))
-
-
-def judge_constant(
-    probes: Mapping[str, Fit | Looking],
-    ways: Sequence[scopes.Variant],
-    images: Probing,
-    features: Features,
-    *,
-    seed: int,
-    after: Sequence[int],
-    met: bool = False,
-) -> list[accuracy.Record]:
-    """As `judge` after each experience of `after`, of an encoder that never changes.
-
-    Only those that are about the tasks met so far are asked anew: the scope `upto`,
-    fitted each time, and a method's own classifier.
-    """
-    more = lambda way: way.scope == "upto" or way.defines == "classifier"
-    growing = [way for way in ways if more(way)]
-    others = [way for way in ways if not more(way)]
-    once = judge(probes, others, images, features, seed=seed, after=0).test
-    held = accuracy.hold(once, experiences=1 + max(after))
-    records = [record for record in held if record.after_experience in after]
-    for experience in after:
-        found = judge(
-            probes, growing, images, features, seed=seed, after=experience, met=met
-        )
-        records += found.test
-    return records

@@ -21,7 +21,7 @@ from ocssl_jax.build import Experiment
 from ocssl_jax.core import Head, Key, Variables
 from ocssl_jax.encoding import Encoder
 from ocssl_jax.errors import TrainingError
-from ocssl_jax.probes import Fit, Looking, Predict, Swept, subset
+from ocssl_jax.probes import Fit, Looking, Predict, subset
 from ocssl_jax.rates import Rate, of_sweep
 from ocssl_jax.rows import Rows, Split
 from ocssl_jax.scopes import CLASSIFIER, Variant
@@ -164,7 +164,7 @@ def judge(
     found = Accuracies([], [], [])
     asked = (images.test, features.test), (images.val, features.val)
     for way in ways:
-        accuracy = np.full((len(asked), images.tasks), np.nan)
+        name, accuracy = way.label, np.full((len(asked), images.tasks), np.nan)
         for tasks in way.groups(images.tasks, after):
             if way.probe == CLASSIFIER:
                 some = met and way.defines == "classifier"
@@ -173,14 +173,11 @@ def judge(
             else:
                 fit, share = probes[way.probe], images.shares[way.ratio]
                 predict = fitted(fit, key, images, features, share, tasks)
-            if isinstance(predict, Swept):
-                found.rates.extend(of_sweep(predict, way.label, seed, after, tasks))
+            found.rates.extend(of_sweep(predict, name, seed, after, tasks))
             if predict:
                 accuracy[:, tasks] = [right(predict, *pair, tasks) for pair in asked]
         for records, row in zip(found[:2], accuracy, strict=True):
-            records += to_records(
-                row, seed=seed, probe=way.label, after_experience=after
-            )
+            records += to_records(row, seed=seed, probe=name, after_experience=after)
     return found
 
 

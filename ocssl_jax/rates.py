@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from ocssl_jax import workdir
 from ocssl_jax.errors import UsageError
-from ocssl_jax.probes import Swept
+from ocssl_jax.probes import Predict, Swept
 
 
 class Rate(NamedTuple):
@@ -24,13 +24,15 @@ class Rate(NamedTuple):
 
 
 def of_sweep(
-    swept: Swept, probe: str, seed: int, after_experience: int, tasks: range
+    predict: Predict | None, probe: str, seed: int, after_experience: int, tasks: range
 ) -> list[Rate]:
-    """Rows of one classifier; of a rate that had no rival there are none."""
+    """Rows of one classifier; none unless it is of one rate of several."""
+    if not isinstance(predict, Swept):
+        return []
     about = seed, probe, after_experience, tasks[0]
     return [
-        Rate(*about, rate, accuracy, int(rate == swept.rate))
-        for rate, accuracy in swept.tried.items()
+        Rate(*about, rate, accuracy, int(rate == predict.rate))
+        for rate, accuracy in predict.tried.items()
     ]
 
 

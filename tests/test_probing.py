@@ -10,8 +10,8 @@ from PIL import Image
 from ocssl_jax import data, dotted, scopes, settings
 from ocssl_jax.accuracy import Record
 from ocssl_jax.build import build
+from ocssl_jax.constant import judge_constant
 from ocssl_jax.errors import TrainingError, UsageError
-from ocssl_jax.judging import judge_constant
 from ocssl_jax.probes import linear, ridge
 from ocssl_jax.probing import (
     Features,

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tiny import method_of, stream, tiny_learning
 
 from ocssl_jax.augment import make_view
 from ocssl_jax.encoding import Encoder
@@ -210,3 +211,31 @@ def test_the_same_key_gives_the_same_probe():
 def test_impossible_settings_are_refused(changed, words):
     with pytest.raises(ValueError, match=words):
         linear_augmented(**(SETTINGS | changed))
+
+
+@pytest.mark.parametrize("strategy", ["none", "ae"])
+def test_the_encoder_sees_views_as_it_sees_images_each_by_itself(strategy):
+    """Running BN statistics, and what classifiers of `ae` look through, are kept."""
+    fields = {
+        "strategy__name": strategy,
+        "method__name": method_of(strategy),
+        "stream__epochs": 1 + (strategy == "ae"),
+        "backbone__name": "convnet" if strategy == "none" else "mlp",
+    }
+    none, crop = (
+        tiny_learning(**fields, probe__linear_augmented__augment=name)
+        for name in ("none", "crop_flip")
+    )
+    first = next(stream(1, labelled=strategy == "ae"))
+    variables = none.encoder(jax.jit(none.init)(jax.random.key(0), first))
+    keys = jax.random.split(KEY, len(first.image))
+    plain_, same = (
+        jax.jit(none.encode)(variables, first.image),
+        jax.jit(none.encode_views)(variables, first.image, keys),
+    )
+    np.testing.assert_allclose(same, plain_, rtol=1e-5, atol=1e-6)
+    see = jax.jit(crop.encode_views)
+    found = see(variables, first.image, keys)
+    assert not np.allclose(found, plain_)
+    alone = see(variables, first.image[1:3], keys[1:3])
+    np.testing.assert_allclose(alone, found[1:3], rtol=1e-4, atol=1e-5)
