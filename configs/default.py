@@ -423,7 +423,7 @@ def probe() -> ConfigDict:
     return ConfigDict(
         {
             # linear | linear_sgd | ridge | knn; or classifier, a supervised method's
-            # own head; (): no probes
+            # own head; (): no probes. In ocssl_jax.evaluate linear_augmented, too.
             "names": ("linear",),
             "every": 1,  # experiences; the end of the stream is always probed
             # One classifier over all tasks (joint), over those met so far (upto), one
@@ -449,6 +449,16 @@ def probe() -> ConfigDict:
                 "epochs": 100,
                 "batch_size": 256,
                 "momentum": 0.9,
+            },
+            "linear_augmented": {
+                # Each gives a classifier; all are trained side by side, and the best on
+                # training images that are held out is chosen. Of one none are.
+                "learning_rates": (0.1, 0.3, 1.0, 3.0),
+                "held_out": 0.1,  # share of each class, in (0, 1)
+                "epochs": 100,  # rates are cut as linear_sgd's
+                "batch_size": 256,
+                "momentum": 0.9,
+                "augment": "crop_flip",  # as augment.name, a set for one view
             },
             "ridge": {"alpha": 1.0},
             "knn": {"k": 50},

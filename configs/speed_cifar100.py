@@ -9,7 +9,12 @@ offline, once for each method, and every other run starts from there:
   python launch.py --config=configs/speed_cifar100.py:METHOD-WHICH-STEPS
   python -m ocssl_jax.report runs/speed_cifar100-* --compute
 
-and `--config.stream.data_dir=DIR` with tfds' prepared cifar100.
+and `--config.stream.data_dir=DIR` with tfds' prepared cifar100. The paper's metric, the
+linear evaluation on augmented images, is measured afterwards of the last encoder, its
+rate swept; the probes of a run itself are cheap monitors, by another recipe:
+
+  python -m ocssl_jax.evaluate runs/speed_cifar100-METHOD-WHICH-STEPS \
+      --probe linear_augmented --last
 
 METHOD   simclr or barlow_twins; pretrain and cassle also byol, simsiam, vicreg
 STEPS    updates a stream batch N, or epochs E of cassle and offline: 10, 20, 50, ...
@@ -22,7 +27,8 @@ WHICH    rows trained on in a step, all with one cycle of the rate a stream batc
   cassle   E epochs of each task in batches of 256, distilled to the last task's learner
   offline  E epochs of all tasks, the first one too
 
-Expected, linear probe, the paper's single runs (%). CaSSLe's code always warms up for
+Expected, linear evaluation, the paper's single runs (%). Recipes of that differ by
+points, so compare with a `cassle` of your own. CaSSLe's code always warms up for
 10 epochs, so that a run of 10 never gets beyond it, which may explain that column; here
 it is a tenth of the epochs, and `optimizer.warmup`, in stream batches, to be set:
   steps            10              20              50             100            500
@@ -141,6 +147,8 @@ def shared(method: str) -> ConfigDict:
     config.optimizer.weight_decay = decay
     config.probe.names = ("linear_sgd", "knn")
     config.probe.linear_sgd.learning_rate = probe_rate
+    if probe_rate > max(config.probe.linear_augmented.learning_rates):  # SimSiam's
+        config.probe.linear_augmented.learning_rates += (10.0, probe_rate)
     return config
 
 

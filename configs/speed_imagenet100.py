@@ -12,7 +12,7 @@ methods, a decay of 1e-4, SimCLR's projection of 128, 400 epochs of pretraining.
 A task has at most 26,000 images, for which the offline schedules are made; where it has
 fewer they end a little early.
 
-Expected, linear probe, the paper's single runs (%):
+Expected, linear evaluation (--probe linear_augmented), the paper's single runs (%):
   steps            10              20              50             100            400
   method      BT     SimCLR   BT     SimCLR   BT     SimCLR   BT     SimCLR   BT  SimCLR
   offline     44.74  58.94    67.94  67.84    69.24  71.26    74.66  73.28

@@ -8,6 +8,8 @@ task is a part of the stream. All share one peak of the learning rate.
 
   python launch.py --config=configs/speed_small.py:WHICH-SCHEDULE-STEPS
   python -m ocssl_jax.report runs/speed_small-* --compute --out runs/speed_small
+  python -m ocssl_jax.evaluate runs/speed_small-WHICH-SCHEDULE-STEPS \
+      --probe linear_augmented --last --labels_per_class 0
 
 WHICH     plain, rals, random, all, none: as in configs/speed_cifar100.py, with 32 rows
           for 128

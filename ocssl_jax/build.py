@@ -2,7 +2,7 @@
 
 import importlib.util
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -17,7 +17,7 @@ from ocssl_jax.learning import Learning, make_learning
 from ocssl_jax.methods import METHODS
 from ocssl_jax.optim import OPTIMIZERS
 from ocssl_jax.pixels import Pixels
-from ocssl_jax.probes import PROBES, Fit
+from ocssl_jax.probes import OFFLINE, PROBES, Fit, Looking
 from ocssl_jax.schedules import SCHEDULES
 from ocssl_jax.scopes import CLASSIFIER
 from ocssl_jax.strategies import STRATEGIES
@@ -40,7 +40,7 @@ class Experiment(NamedTuple):
     bench: data.Benchmark
     schedules: tuple[data.Schedule, ...]  # one a seed
     learning: Learning
-    probes: dict[str, Fit]
+    probes: dict[str, Fit | Looking]
     judged: tuple[data.Dataset, data.Benchmark]  # what probes are about
     pools: tuple[np.ndarray, ...] | None = None  # one a seed, see `feed.pools_of`
 
@@ -63,19 +63,22 @@ class Experiment(NamedTuple):
         return contents
 
 
-def build(config: ConfigDict, *, fresh: bool = True) -> Experiment:
+def build(
+    config: ConfigDict, *, fresh: bool = True, offline: bool = False
+) -> Experiment:
     """The experiment of a resolved config.
 
     Args:
       config: as resolved by `settings.resolve`.
       fresh: whether learners are to start with their first weights; if not, those of
         `backbone.pretrained` are not read, and random ones have their place.
+      offline: whether no run waits for its probes, which may take long then.
 
     Raises:
       UsageError: if a name or a combination in the config is not possible, or the data
         set is missing or damaged.
     """
-    check_names(config)
+    check_names(config, offline=offline)
     dataset, bench, schedules = make_stream(config)
     judged = dataset, bench
     if config.probe.names and config.probe.dataset:
@@ -98,11 +101,7 @@ def build(config: ConfigDict, *, fresh: bool = True) -> Experiment:
         if name not in INITIAL:  # told now, not when the baseline's turn comes
             learning_of(as_baseline(config, name))
     probes = {
-        name: made(
-            PROBES[name],
-            f"probe.{name}",
-            **wired(PROBES[name], f"probe.{name}", group(config.probe, name)),
-        )
+        name: probe_of(config, name)
         for name in config.probe.names
         if name != CLASSIFIER
     }
@@ -113,6 +112,13 @@ def build(config: ConfigDict, *, fresh: bool = True) -> Experiment:
     return Experiment(dataset, bench, arriving, learning, probes, judged, pools)
 
 
+def probe_of(config: ConfigDict, name: str) -> Any:
+    """The probe of that name, with the config's settings."""
+    factory, what = {**PROBES, **OFFLINE}[name], f"probe.{name}"
+    own = group(config.probe, name)
+    return made(factory, what, **wired(factory, what, own, seed=config.probe.seed))
+
+
 def as_baseline(config: ConfigDict, name: str) -> ConfigDict:
     """The config of the baseline strategy `name`: everything else is the same."""
     other = config.copy_and_resolve_references()
@@ -121,7 +127,7 @@ def as_baseline(config: ConfigDict, name: str) -> ConfigDict:
     return other
 
 
-def check_names(config: ConfigDict) -> None:
+def check_names(config: ConfigDict, *, offline: bool = False) -> None:
     """Every name must be in its registry; the error lists what is.
 
     Raises:
@@ -134,9 +140,7 @@ def check_names(config: ConfigDict) -> None:
     one_of("strategy.name", config.strategy.name, STRATEGIES)
     one_of("optimizer.name", config.optimizer.name, OPTIMIZERS)
     one_of("optimizer.schedule", config.optimizer.schedule, SCHEDULES)
-    for name in config.probe.names:
-        one_of("probe.names", name, (*PROBES, CLASSIFIER))
-    scopes.check_names(config.probe)
+    scopes.check_names(config.probe, offline=offline)
     if config.probe.dataset:
         one_of("probe.dataset", config.probe.dataset, data.DATASETS)
     if config.log.wandb and not importlib.util.find_spec("wandb"):

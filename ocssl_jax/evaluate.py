@@ -2,11 +2,17 @@
 
   python -m ocssl_jax.evaluate runs/climb --probe knn
   python -m ocssl_jax.evaluate runs/climb --scope separate --ratio 0.05,0.1,0.5,1
+  python -m ocssl_jax.evaluate runs/climb --probe linear_augmented --last
 
 Every experience's encoders are judged unless the run kept none
 (--config.checkpoint.encoders=False): then the final ones once it has finished. Of a run
 under way those are judged that it has by now. Results go to WORKDIR/evaluation/; repeat
 a command to go on where it was interrupted.
+
+The probe linear_augmented is the papers' linear evaluation: all training images are
+augmented and encoded anew in each of its --epochs, so --last encoders may do. Of its
+--rates the best on training images held out is chosen; rates.csv has them all. With
+--labels_per_class 0 it sees all labels, whatever the run's probes did.
 
 Exit code: 0 done, or stopped and saved; 2 wrong input; 1 an encoder that is not
 finite, or the disk failed.
@@ -42,6 +48,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--scope", type=listed(str), help="joint, upto, separate (the run's own)")
     add("--ratio", type=listed(float), help="shares of the labels, in (0, 1]")
     add("--labels_per_class", type=int, metavar="N", help="labels of a class; 0: all")
+    add("--last", action="store_true", help="the last encoders that there are, alone")
+    add("--epochs", type=int, metavar="N", help="of linear_augmented (the run's own)")
+    add("--rates", type=listed(float), help="learning rates that it tries (the same)")
     add("--dataset", metavar="NAME", help="judge on that data set, not the stream's")
     add("--dataset_dir", metavar="DIR", help="where it lies (beside the stream's)")
     add("--data_dir", metavar="DIR", help="where the stream's lies, if it was moved")
@@ -55,6 +64,8 @@ def fields(given: argparse.Namespace) -> dict[str, Any]:
         "probe.scopes": given.scope,
         "probe.ratios": given.ratio,
         "probe.labels_per_class": given.labels_per_class,
+        "probe.linear_augmented.epochs": given.epochs,
+        "probe.linear_augmented.learning_rates": given.rates,
         "probe.dataset": given.dataset,
         "probe.data_dir": given.dataset_dir,
         "stream.data_dir": given.data_dir,
@@ -80,7 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         from ocssl_jax import evaluation
 
         signals.interrupt()  # until somebody listens
-        print(evaluation.evaluate(given.workdir, fields(given)))
+        print(evaluation.evaluate(given.workdir, fields(given), last=given.last))
 
 
 if __name__ == "__main__":

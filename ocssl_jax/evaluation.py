@@ -5,7 +5,6 @@ give the very rows that the run's own probes gave.
 """
 
 import json
-import zlib
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -14,24 +13,37 @@ from typing import Any
 from flax.errors import FlaxError
 from ml_collections import ConfigDict
 
-from ocssl_jax import accuracy, dotted, encoders, labels, ranges, scopes, workdir
+from ocssl_jax import (
+    accuracy,
+    dotted,
+    encoders,
+    labels,
+    rates,
+    scopes,
+    workdir,
+)
+from ocssl_jax.asked import asked_for, name_of
 from ocssl_jax.build import Experiment, build
+from ocssl_jax.core import Variables
 from ocssl_jax.encoding import Encoder
 from ocssl_jax.errors import UsageError
-from ocssl_jax.probing import features_of, judge, probing
+from ocssl_jax.probing import Features, Probing, features_of, judge, probing
 from ocssl_jax.report.table import table
 from ocssl_jax.stop import Stop
+from ocssl_jax.views import Views
+from ocssl_jax.watching import watch
 
-DEFERRED = ("linear",)  # probes of a run that had none
 FOLDER = "evaluation"
+FINAL = ("FA", "accuracy")  # metrics of the end of the stream alone
 
 
-def evaluate(folder: Path, asked: Mapping[str, Any]) -> str:
+def evaluate(folder: Path, asked: Mapping[str, Any], *, last: bool = False) -> str:
     """Judge what has not been judged yet; the table of the results.
 
     Args:
       folder: workdir of a run, finished or not.
       asked: fields of the config that are to differ from the run's.
+      last: whether the last encoders there are will do.
 
     Raises:
       UsageError: before anything is written, if the folder is no run or holds no
@@ -41,21 +53,24 @@ def evaluate(folder: Path, asked: Mapping[str, Any]) -> str:
     """
     config = asked_for(workdir.config_of(folder), asked)
     config.seeds = finished(folder, config.seeds)
-    experiment = build(config, fresh=False)
+    experiment = build(config, fresh=False, offline=True)
     run = workdir.read_json(folder / "config.json", needs="config")
     workdir.check_data(folder, {"data": run.get("data")}, experiment.contents)
-    last = int(experiment.schedules[0].experience[-1])
-    saved = encoders.found(folder, config.seeds, last=last)
+    end = int(experiment.schedules[0].experience[-1])
+    saved = encoders.found(folder, config.seeds, last=end)
     if not saved:
         raise UsageError(
             f"{folder} holds no saved encoder: let a run finish, or keep the encoders "
             f"of every experience by leaving config.checkpoint.encoders True"
         )
+    if last:
+        saved = {max(saved): saved[max(saved)]}
     place = folder / FOLDER / name_of(config.probe)
     with workdir.held(place), Stop() as stop:
         take(place / "data.json", experiment.contents)
         ways = scopes.variants(config.probe, iid=config.stream.kind == "iid")
-        records, sizes = judged(experiment, config, ways, saved, place, stop)
+        records, chosen, sizes = judged(experiment, config, ways, saved, place, stop)
+        known = {*saved, *(record.after_experience for record in records)}
         if not records:
             raise UsageError(f"no task that {folder} has met so far has test images")
         summary = {
@@ -65,13 +80,13 @@ def evaluate(folder: Path, asked: Mapping[str, Any]) -> str:
             "dataset": config.probe.dataset or config.stream.dataset,
             "seeds": list(config.seeds),
             "fidelity": config.fidelity,
-            "experiences": sorted(saved),
-            "finished": last in saved,
-            **scopes.judged(records, ways, sizes),
+            "experiences": sorted(known),
+            "finished": end in known,
+            **told_of(scopes.judged(records, ways, sizes), known, end),
         }
         text = json.dumps(summary, indent=1)
         workdir.write(place / "summary.json", text + "\n")
-    return results(summary, place)
+    return results(summary, place, rates.told(chosen))
 
 
 def finished(folder: Path, seeds: tuple[int, ...]) -> tuple[int, ...]:
@@ -90,50 +105,19 @@ def take(path: Path, contents: Mapping[str, str]) -> None:
     workdir.write(path, json.dumps(contents, indent=1) + "\n")
 
 
-def asked_for(config: ConfigDict, asked: Mapping[str, Any]) -> ConfigDict:
-    """The run's config with what is asked for in its place.
+def told_of(judged: dict[str, Any], known: set[int], end: int) -> dict[str, Any]:
+    """What `scopes.judged` gives, less what says nothing of the last encoders alone.
 
-    A label budget replaces the run's, whether that is a share or a number. A data set
-    is one task, hence joint, and lies beside the stream's unless a folder is named.
-
-    Raises:
-      UsageError: if a field is out of range.
+    Args:
+      judged: as it gives it.
+      known: experiences after which encoders were judged.
+      end: the stream's last.
     """
-    config.probe.names = config.probe.names or DEFERRED
-    if "probe.ratios" in asked:
-        config.probe.labels_per_class = 0
-    if "probe.labels_per_class" in asked:
-        config.probe.ratios = (1.0,)
-    if "probe.dataset" in asked:
-        config.probe.data_dir = ""
-    if asked.get("probe.dataset"):
-        config.probe.scopes = ("joint",)
-    for name, value in asked.items():
-        dotted.put(config, name, value)
-    if not config.probe.names:
-        raise UsageError("--probe needs at least one name, such as linear,ridge,knn")
-    ranges.validate(config)
-    return config
-
-
-def name_of(probe: ConfigDict) -> str:
-    """A folder name that tells which settings gave what lies in it.
-
-    Whatever else decides a result is in the run's config, which never changes.
-    """
-    parts = ["+".join(probe.names)]
-    if tuple(probe.scopes) != ("joint",):
-        parts.append("+".join(probe.scopes))
-    if tuple(probe.ratios) != (1,):
-        parts.append("+".join(str(float(ratio)) for ratio in probe.ratios))
-    if probe.labels_per_class:
-        parts.append(f"{probe.labels_per_class}-labels")
-    if probe.dataset:
-        parts.append(f"on-{probe.dataset}")
-    if probe.dataset and probe.data_dir:  # two folders of pictures have one name
-        path = Path(probe.data_dir).expanduser().absolute()
-        parts[-1] += f"-{zlib.crc32(str(path).encode()):08x}"
-    return "_".join(parts)
+    if not end or known != {end}:
+        return judged
+    of = lambda values: {n: value for n, value in values.items() if n in FINAL}
+    probes = {name: of(values) for name, values in judged["probes"].items()}
+    return {**judged, "probes": probes, "metrics": of(judged["metrics"])}
 
 
 def judged(
@@ -143,44 +127,68 @@ def judged(
     saved: Mapping[int, Path],
     place: Path,
     stop: Stop,
-) -> tuple[Sequence[accuracy.Record], list[int]]:
-    """Rows of `accuracy.csv`, written after each encoder, and the tasks' test sizes."""
-    path = place / "accuracy.csv"
-    images = probing(experiment, config)
+) -> tuple[Sequence[accuracy.Record], Sequence[rates.Rate], list[int]]:
+    """Rows of `accuracy.csv` and `rates.csv`, and the tasks' test sizes.
+
+    Both files are written after each encoder.
+    """
+    path, tried = place / "accuracy.csv", place / "rates.csv"
+    images, learning = probing(experiment, config), experiment.learning
     records = accuracy.read(path, tasks=images.tasks) if path.exists() else []
     done = {(row.after_experience, row.seed) for row in records}
-    size = config.probe.batch_size
-    encode = Encoder(experiment.learning.encode, batch_size=size)
+    known = rates.read(tried) if tried.exists() else []
+    chosen = [row for row in known if (row.after_experience, row.seed) in done]
+    encode, look = (
+        Encoder(function, batch_size=config.probe.batch_size)
+        for function in (learning.encode, learning.encode_views)
+    )
     for after, folder in saved.items():
         for seed in config.seeds:
             if (after, seed) in done:
                 continue
-            file = encoders.file(folder, seed)
-            variables = encoders.load(file)
-            try:
-                features = features_of(encode, variables, images)
-            except (FlaxError, TypeError, ValueError) as error:
-                raise UsageError(
-                    f"{file} is no encoder of this run's network "
-                    f"({str(error).splitlines()[0]}); delete it"
-                ) from error
-            records += judge(
+            variables, features = features_in(
+                encoders.file(folder, seed), encode, images
+            )
+            what = f"experience {after + 1}, seed {seed}"
+            views = Views(look, variables, images.train.image, watch(what, stop))
+            found = judge(
                 experiment.probes,
                 ways,
                 images,
-                features,
+                features._replace(views=views),
                 seed=seed,
                 after=after,
-                met=experiment.learning.method.met,
-            ).test
-            accuracy.write(path, records)
-            print(f"judged experience {after + 1}, seed {seed}", flush=True)
-            stop.check(f"after experience {after + 1}, seed {seed}")
-    return records, images.sizes
+                met=learning.method.met,
+            )
+            records, chosen = [*records, *found.test], [*chosen, *found.rates]
+            if chosen:
+                rates.write(tried, chosen)
+            accuracy.write(path, records)  # last: an encoder with rows here is done
+            print(f"judged {what}", flush=True)
+            stop.check(f"after {what}")
+    return records, chosen, images.sizes
 
 
-def results(summary: Mapping[str, Any], place: Path) -> str:
-    """What a person reads in the terminal."""
+def features_in(
+    file: Path, encode: Encoder, images: Probing
+) -> tuple[Variables, Features]:
+    """The encoder in a file, and what it makes of the images.
+
+    Raises:
+      UsageError: if it is of another network, or damaged.
+    """
+    variables = encoders.load(file)
+    try:
+        return variables, features_of(encode, variables, images)
+    except (FlaxError, TypeError, ValueError) as error:
+        raise UsageError(
+            f"{file} is no encoder of this run's network "
+            f"({str(error).splitlines()[0]}); delete it"
+        ) from error
+
+
+def results(summary: Mapping[str, Any], place: Path, lines: Sequence[str]) -> str:
+    """What a person reads in the terminal, `lines` beneath the table."""
     count, seeds = len(summary["experiences"]), len(summary["seeds"])
     rows = [
         (f"{summary['learner']}, {name}", values)
@@ -191,5 +199,5 @@ def results(summary: Mapping[str, Any], place: Path) -> str:
         f"experience{'s' if count > 1 else ''}"
         f"{'' if summary['finished'] else ' of an unfinished run'}, percent, "
         f"mean ± std over {seeds} seed{'s' if seeds > 1 else ''}\n"
-        f"{table(rows)}\nresults: {place}"
+        + "\n".join([table(rows), *lines, f"results: {place}"])
     )

@@ -9,16 +9,11 @@ from ml_collections import ConfigDict
 
 from ocssl_jax import accuracy, scopes
 from ocssl_jax.build import Experiment
+from ocssl_jax.constant import judge_constant
 from ocssl_jax.core import Variables
 from ocssl_jax.encoding import Encoder
 from ocssl_jax.errors import TrainingError, UsageError
-from ocssl_jax.probing import (
-    Accuracies,
-    features_of,
-    judge,
-    judge_constant,
-    probing,
-)
+from ocssl_jax.probing import Accuracies, features_of, judge, probing
 from ocssl_jax.report.features import Seen, seen
 
 LOST = "bring the file back, or start over in another --workdir"

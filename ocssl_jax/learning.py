@@ -7,12 +7,13 @@ import jax.numpy as jnp
 from flax import linen as nn
 from ml_collections import ConfigDict
 
-from ocssl_jax.augment import make_augment, normalizer
+from ocssl_jax.augment import make_augment, make_view, normalizer
 from ocssl_jax.backbones import DENSE, make_backbone
 from ocssl_jax.clip import start as clip_start
 from ocssl_jax.core import (
     Array,
     Head,
+    Key,
     Learner,
     Method,
     Prepare,
@@ -41,6 +42,7 @@ class Learning(NamedTuple):
     strategy: Strategy
     prepare: Prepare
     encode: Encode  # for probes
+    encode_views: Encode  # of each image seen with a key of its own, for some of them
     encoder: Callable[[TrainState], Variables]  # that is probed, with its lens
     head: Callable[[TrainState], Head] | None  # on these features; None: unsupervised
     init: Init
@@ -91,6 +93,15 @@ def make_learning(
         views=method.views,
         per=config.augment.per,
     )
+    view = made(
+        make_view,
+        "probe.linear_augmented",
+        config.probe.linear_augmented.augment,
+        image_size=size,
+        channels=channels,
+        mean=mean,
+        std=std,
+    )
     init, step = make_step(
         method,
         strategy,
@@ -115,6 +126,7 @@ def make_learning(
         strategy=strategy,
         prepare=prepare,
         encode=encoding(backbone, prepare, strategy.lens),
+        encode_views=encoding(backbone, view, strategy.lens),
         encoder=encoder,
         head=head if method.head else None,
         init=init,
@@ -125,13 +137,18 @@ def make_learning(
     )
 
 
-def encoding(backbone: nn.Module, prepare: Prepare, lens: Lens | None) -> Encode:
-    """Features of uint8 images by a network that is no longer trained."""
+def encoding(
+    backbone: nn.Module, prepare: Callable[..., Array], lens: Lens | None
+) -> Encode:
+    """Features of uint8 images by a network that is no longer trained.
 
-    def encode(variables: Variables, images: Array) -> Array:
+    If the images are prepared with keys, features are of images and keys.
+    """
+
+    def encode(variables: Variables, images: Array, *keys: Key) -> Array:
         if lens:
             images = lens.look(variables[LENS], images)
-        features: Any = backbone.apply(variables, prepare(images), train=False)
+        features: Any = backbone.apply(variables, prepare(*keys, images), train=False)
         return features
 
     return encode

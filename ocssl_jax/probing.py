@@ -16,14 +16,16 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from ocssl_jax.accuracy import Record, hold, task_accuracy, to_records
+from ocssl_jax.accuracy import Record, task_accuracy, to_records
 from ocssl_jax.build import Experiment
 from ocssl_jax.core import Head, Key, Variables
 from ocssl_jax.encoding import Encoder
 from ocssl_jax.errors import TrainingError
-from ocssl_jax.probes import Fit, Predict, subset
+from ocssl_jax.probes import Fit, Looking, Predict, subset
+from ocssl_jax.rates import Rate, of_sweep
 from ocssl_jax.rows import Rows, Split
 from ocssl_jax.scopes import CLASSIFIER, Variant
+from ocssl_jax.views import Views
 
 PROBE_KEY = 0x70726F62  # folded into a seed's key: apart from training's
 
@@ -62,6 +64,7 @@ class Accuracies(NamedTuple):
 
     test: list[Record]
     val: list[Record]
+    rates: list[Rate]  # of probes that have chosen one
 
 
 class Features(NamedTuple):
@@ -71,6 +74,7 @@ class Features(NamedTuple):
     val: np.ndarray
     test: np.ndarray
     head: Head | None = None  # of a supervised method
+    views: Views | None = None  # of the training images, for probes that look at them
 
 
 def probing(experiment: Experiment, config: ConfigDict) -> Probing:
@@ -126,7 +130,7 @@ def features_of(encode: Encoder, variables: Variables, images: Probing) -> Featu
 
 
 def judge(
-    probes: Mapping[str, Fit],
+    probes: Mapping[str, Fit | Looking],
     ways: Sequence[Variant],
     images: Probing,
     features: Features,
@@ -157,10 +161,10 @@ def judge(
             f"{seed}. A smaller optimizer.learning_rate often helps."
         )
     key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), PROBE_KEY), after)
-    found = Accuracies([], [])
+    found = Accuracies([], [], [])
     asked = (images.test, features.test), (images.val, features.val)
     for way in ways:
-        accuracy = np.full((len(asked), images.tasks), np.nan)
+        name, accuracy = way.label, np.full((len(asked), images.tasks), np.nan)
         for tasks in way.groups(images.tasks, after):
             if way.probe == CLASSIFIER:
                 some = met and way.defines == "classifier"
@@ -169,12 +173,11 @@ def judge(
             else:
                 fit, share = probes[way.probe], images.shares[way.ratio]
                 predict = fitted(fit, key, images, features, share, tasks)
+            found.rates.extend(of_sweep(predict, name, seed, after, tasks))
             if predict:
                 accuracy[:, tasks] = [right(predict, *pair, tasks) for pair in asked]
-        for records, row in zip(found, accuracy, strict=True):
-            records += to_records(
-                row, seed=seed, probe=way.label, after_experience=after
-            )
+        for records, row in zip(found[:2], accuracy, strict=True):
+            records += to_records(row, seed=seed, probe=name, after_experience=after)
     return found
 
 
@@ -197,7 +200,7 @@ def own(features: Features, known: np.ndarray | None = None) -> Predict:
 
 
 def fitted(
-    fit: Fit,
+    fit: Fit | Looking,
     key: Key,
     images: Probing,
     features: Features,
@@ -221,6 +224,9 @@ def fitted(
     if (label == label[0]).all():  # there is nothing to learn, and probes refuse it
         return lambda x: np.full(len(x), label[0])
     x, val_x = features.train[train], features.val[val]
+    if isinstance(fit, Looking):
+        assert features.views is not None
+        return fit.fit(key, features.views.of(train), x, label)
     return fit(key, x, label, val_x, images.val.label[val])
 
 
@@ -241,32 +247,3 @@ def right(predict: Predict, split: Split, x: np.ndarray, tasks: range) -> np.nda
         split.task[rows] - tasks.start,
         n_tasks=len(tasks),
     )
-
-
-def judge_constant(
-    probes: Mapping[str, Fit],
-    ways: Sequence[Variant],
-    images: Probing,
-    features: Features,
-    *,
-    seed: int,
-    after: Sequence[int],
-    met: bool = False,
-) -> list[Record]:
-    """As `judge` after each experience of `after`, of an encoder that never changes.
-
-    Only those that are about the tasks met so far are asked anew: the scope `upto`,
-    fitted each time, and a method's own classifier.
-    """
-    more = lambda way: way.scope == "upto" or way.defines == "classifier"
-    growing = [way for way in ways if more(way)]
-    others = [way for way in ways if not more(way)]
-    once = judge(probes, others, images, features, seed=seed, after=0).test
-    held = hold(once, experiences=1 + max(after))
-    records = [record for record in held if record.after_experience in after]
-    for experience in after:
-        found = judge(
-            probes, growing, images, features, seed=seed, after=experience, met=met
-        )
-        records += found.test
-    return records

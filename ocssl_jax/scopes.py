@@ -17,6 +17,7 @@ from ocssl_jax.accuracy import Record
 from ocssl_jax.data import Benchmark
 from ocssl_jax.errors import UsageError, one_of
 from ocssl_jax.metrics import summarise
+from ocssl_jax.probes import OFFLINE, PROBES
 
 CLASSIFIER = "classifier"  # among probes a supervised method's own head, never fitted
 Groups = list[range]  # tasks that share a classifier
@@ -139,12 +140,24 @@ def _check_validation(probe: ConfigDict, sizes: Sequence[int]) -> None:
                 )
 
 
-def check_names(probe: ConfigDict) -> None:
-    """Every scope must be known.
+def check_names(probe: ConfigDict, *, offline: bool) -> None:
+    """Every probe and every scope must be known.
+
+    Args:
+      probe: the config's group.
+      offline: whether no run waits for the probes.
 
     Raises:
       UsageError: naming the known ones.
     """
+    known = (*PROBES, *OFFLINE, CLASSIFIER) if offline else (*PROBES, CLASSIFIER)
+    for name in probe.names:
+        if name in OFFLINE and not offline:
+            raise UsageError(
+                f"config.probe.names must not hold {name!r}, which takes too long for "
+                f"a run to wait: python -m ocssl_jax.evaluate WORKDIR --probe {name}"
+            )
+        one_of("probe.names", name, known)
     for scope in probe.scopes:
         one_of("probe.scopes", scope, SCOPES)
 

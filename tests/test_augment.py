@@ -17,7 +17,15 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ocssl_jax.augment import PER, SETS, make_augment, normalizer, ops, transforms
+from ocssl_jax.augment import (
+    PER,
+    SETS,
+    make_augment,
+    make_view,
+    normalizer,
+    ops,
+    transforms,
+)
 
 MEAN, STD = (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)
 RATIO = (3 / 4, 4 / 3)
@@ -262,6 +270,44 @@ def test_views_equal_the_oracles(name, size, channels, per):
         np.testing.assert_allclose(
             got[at] * std + mean, want, atol=2e-5, err_msg=str(own)
         )
+
+
+def one_view(name, channels=3, size=8):
+    mean, std = MEAN[:channels], STD[:channels]
+    return make_view(name, image_size=size, channels=channels, mean=mean, std=std)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_classifiers_view_is_the_oracles_crop_mirrored_or_not(channels):
+    """Each image by its own key, whichever others there are."""
+    images, keys = raw(1, 6, 8, channels), jax.random.split(jax.random.key(5), 6)
+    got = np.asarray(jax.jit(one_view("crop_flip", channels))(keys, images))
+    drawn = drawn_with(transforms.chain(SETS["crop_flip"](8)), keys, images.shape[1:])
+    mean, std = np.array(MEAN[:channels]), np.array(STD[:channels])
+    for i in range(6):
+        box, (flipped, _) = jax.tree.map(lambda x, i=i: x[i].tolist(), drawn)
+        want = oracle.resized_crop(np.asarray(images[i]) / 255.0, *box, size=(8, 8))
+        want = want[:, ::-1] if flipped else want
+        np.testing.assert_allclose(got[i] * std + mean, want, atol=2e-5)
+
+
+@pytest.mark.parametrize("size", [32, 65])
+def test_a_classifiers_view_draws_what_cassle_draws(size):
+    """RandomResizedCrop of 0.08 to 1, mirrored with 0.5, at every size; no colours."""
+    n = 4000
+    drawn = draws(transforms.chain(SETS["crop_flip"](size)), n, (size, size, 3))
+    box, (flip, _) = drawn
+    share, shape = box.height * box.width / size**2, box.width / box.height
+    assert 0.06 < share.min() < 0.1 and 0.98 < share.max() <= 1
+    assert 0.65 < shape.min() < 0.8 and 1.25 < shape.max() < 1.5
+    assert within(flip.sum(), n, 0.5)
+
+
+def test_one_view_has_one_recipe():
+    with pytest.raises(ValueError, match=r"'cassle_twins' is for 2 views .*, not 1"):
+        one_view("cassle_twins")
+    with pytest.raises(ValueError, match="crop_flip, glyphs, none"):
+        one_view("mirror")
 
 
 @pytest.mark.parametrize(

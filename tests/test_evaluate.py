@@ -267,6 +267,98 @@ def test_weights_to_start_from_are_read_once(run, data_dir, tmp_path):
         experiment.run(config, tmp_path / "other", {})
 
 
+# --- on augmented images ---
+
+LOOK = ("--probe=linear_augmented,ridge", "--scope=joint", "--ratio=1", "--epochs=2")
+LOOKED = "linear_augmented+ridge_2-epochs_rates-"
+
+
+def tried(folder):
+    return [row.split(",") for row in (folder / "rates.csv").read_text().splitlines()]
+
+
+def test_the_last_encoders_on_augmented_images(copy, run, capsys):
+    evaluate.main([str(copy), *LOOK, "--rates=0.1,1", "--last"])
+    told = capsys.readouterr().out
+    assert place(copy).name == LOOKED + "0.1+1.0"
+    header, *rows_ = tried(place(copy))
+    assert header[-3:] == ["learning_rate", "held_out", "chosen"]
+    # Two rates of each seed's last encoder, of which one is chosen.
+    pairs = rows_[::2], rows_[1::2]
+    assert [row[:4] for row in pairs[0]] == [
+        [str(seed), "linear_augmented", "2", "0"] for seed in (0, 1)
+    ]
+    assert [int(a[-1]) + int(b[-1]) for a, b in zip(*pairs, strict=True)] == [1, 1]
+    assert "linear_augmented: learning rates chosen: 0.1 (" in told
+    assert told.count("judged experience 3") == 2 and "after 1 experience," in told
+    found = {row.split(",")[1] for row in rows(place(copy)).splitlines()[1:]}
+    assert found == {"linear_augmented", "ridge"}
+    summary = json.loads((place(copy) / "summary.json").read_text())
+    assert set(summary["metrics"]) == set(summary["probes"]["ridge"]) == {"FA"}
+
+
+def test_all_encoders_follow_the_last_ones_and_nothing_is_done_twice(copy, capsys):
+    args = [str(copy), *LOOK, "--rates=0.1,1"]
+    evaluate.main([*args, "--last"])
+    last, first = rows(place(copy)).splitlines()[1:], tried(place(copy))[1:]
+    capsys.readouterr()
+    evaluate.main(args)
+    assert capsys.readouterr().out.count("judged experience") == 4
+    assert set(last) < set(rows(place(copy)).splitlines())
+    assert tried(place(copy))[1:5] == first and len(tried(place(copy))) == 1 + 3 * 4
+    summary = json.loads((place(copy) / "summary.json").read_text())
+    assert summary["experiences"] == [0, 1, 2] and summary["finished"] is True
+    assert set(summary["metrics"]) > {"FA", "CA", "forgetting"}
+    evaluate.main([*args, "--last"])
+    again = json.loads((place(copy) / "summary.json").read_text())
+    assert again == summary and "judged" not in capsys.readouterr().out
+
+
+class StopsAmid(Stop):
+    """Is asked to stop while images are encoded for the second encoder."""
+
+    def check(self, where):
+        if where.startswith("amid experience 3, seed 1"):
+            raise Interrupted(f"stopped {where}")
+
+
+def test_stopped_amid_an_encoder_it_begins_that_one_anew(copy, monkeypatch, capsys):
+    args = [str(copy), *LOOK, "--rates=0.3", "--last"]
+    with monkeypatch.context() as patch:
+        patch.setattr("ocssl_jax.evaluation.Stop", StopsAmid)
+        evaluate.main(args)
+    assert "repeat the command to go on" in capsys.readouterr().out
+    assert len(judged(place(copy) / CSV)) == 1
+    evaluate.main(args)
+    stopped = rows(place(copy))
+    assert not (place(copy) / "rates.csv").exists()  # the one rate had no rival
+    (place(copy) / CSV).unlink()
+    evaluate.main(args)
+    assert rows(place(copy)) == stopped
+
+
+def test_a_damaged_list_of_rates_is_named(copy, capsys):
+    args = [str(copy), *LOOK, "--rates=0.1,1", "--last"]
+    evaluate.main(args)
+    (place(copy) / "rates.csv").write_text("seed,probe\n0,x\n")
+    capsys.readouterr()
+    assert "rates.csv is damaged" in refused(args, capsys)
+
+
+def test_rates_that_all_break_end_it_with_one_line(copy, capsys):
+    with pytest.raises(SystemExit, match="1"):
+        evaluate.main([str(copy), *LOOK, "--rates=1e37,1e38", "--last"])
+    told = capsys.readouterr().err
+    assert "any learning rate of 1e+37, 1e+38" in told and told.count("\n") == 1
+
+
+def test_no_run_waits_for_it(data_dir, tmp_path):
+    config = config_with(data_dir, probe__names=("linear_augmented",))
+    with pytest.raises(UsageError, match="evaluate WORKDIR --probe linear_augmented"):
+        experiment.run(config, tmp_path / "run", {})
+    assert not (tmp_path / "run").exists()
+
+
 # --- killed, stopped, refused ---
 
 
@@ -350,7 +442,11 @@ def test_what_is_no_run_is_refused(copy, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        (["--probe=ridge,knnn"], "linear, linear_sgd, ridge, knn"),
+        (["--probe=ridge,knnn"], "linear, linear_sgd, ridge, knn, linear_augmented"),
+        (["--probe=ridge", "--epochs=3"], "add --probe linear_augmented"),
+        (["--probe=linear_augmented", "--epochs=0"], "at least 1"),
+        (["--probe=linear_augmented", "--rates=1,0"], "each above 0"),
+        (["--probe=linear_augmented", "--rates=,"], "at least one"),
         (["--probe=,"], "at least one name"),
         (["--scope=all"], "joint, upto, separate"),
         (["--ratio=0"], "shares in (0, 1]"),
@@ -425,6 +521,8 @@ def test_folders_of_evaluations_have_names_of_their_own(data_dir):
         {"probe.ratios": (0.1,)},
         {"probe.ratios": (0.1, 1.0)},
         {"probe.labels_per_class": 7},
+        {"probe.names": ("linear_augmented",)},
+        {"probe.names": ("linear_augmented",), "probe.linear_augmented.epochs": 7},
         {"probe.dataset": "mnist"},
         {"probe.dataset": "folder", "probe.data_dir": "a"},
         {"probe.dataset": "folder", "probe.data_dir": "b"},

@@ -10,6 +10,7 @@ from PIL import Image
 from ocssl_jax import data, dotted, scopes, settings
 from ocssl_jax.accuracy import Record
 from ocssl_jax.build import build
+from ocssl_jax.constant import judge_constant
 from ocssl_jax.errors import TrainingError, UsageError
 from ocssl_jax.probes import linear, ridge
 from ocssl_jax.probing import (
@@ -17,7 +18,6 @@ from ocssl_jax.probing import (
     Probing,
     budgets,
     judge,
-    judge_constant,
     probing,
 )
 from ocssl_jax.rows import Rows, Split

@@ -1,7 +1,8 @@
 """Random views of raw images, on the device.
 
-`make_augment` joins a set of `SETS` to the data set's normalisation. `ops` holds the
-image operations, `transforms` what is random about them, `sets` the recipes.
+`make_augment` joins a set of `SETS` to the data set's normalisation; `make_view` does
+for classifiers, which see one view of an image. `ops` holds the image operations,
+`transforms` what is random about them, `sets` the recipes.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,6 +22,7 @@ SETS: dict[str, Callable[[int], Recipe]] = {  # by image_size
     "common": sets.common,
     "simsiam": sets.simsiam,
     "clip": sets.clip,
+    "crop_flip": sets.crop_flip,
     "glyphs": sets.glyphs,
     "none": sets.none,
     "cassle_simclr": cassle.simclr,
@@ -103,6 +105,43 @@ def make_augment(
         return normalize(jnp.stack(seen))
 
     return augment
+
+
+def make_view(
+    name: str,
+    *,
+    image_size: int,
+    channels: int,
+    mean: Sequence[float],
+    std: Sequence[float],
+) -> Augment:
+    """One random view of each image by a key of its own, normalised.
+
+    Args:
+      name: one of `SETS` that has one recipe for all views.
+      image_size: height and width of the images.
+      channels: 1 or 3.
+      mean: per channel, of values in [0, 1].
+      std: per channel, above 0.
+
+    Returns:
+      view: (keys [n], uint8 [n h w c]) -> float32 [n h w c].
+
+    Raises:
+      ValueError: if a setting is not among those allowed.
+    """
+    _check(name, image_size, channels, 1, "sample")
+    normalize = _normalize(mean, std)
+    recipe = SETS[name](image_size)
+    if isinstance(recipe, tuple):
+        raise ValueError(f"{name!r} is for {len(recipe)} views of an image, not 1")
+    rows = _rows(chain(recipe), sample=True)
+
+    def view(keys: Key, images: Array) -> Array:
+        chex.assert_shape(images, (len(keys), image_size, image_size, channels))
+        return normalize(rows(keys, _unit_range(images)))
+
+    return view
 
 
 def _rows(transform: Transform, *, sample: bool) -> Callable[[Array, Array], Array]:

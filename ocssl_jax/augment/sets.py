@@ -74,6 +74,18 @@ def clip(image_size: int) -> list[Transform]:
     ]
 
 
+def crop_flip(image_size: int) -> list[Transform]:
+    """What classifiers on frozen encoders are trained with, by CaSSLe and solo-learn.
+
+    Bilinear crops, torchvision's default, of 8 % of the image or more at every size.
+    """
+    del image_size
+    return [
+        random_resized_crop(scale=(0.08, 1.0), ratio=RATIO),
+        maybe(0.5, fixed(ops.flip)),
+    ]
+
+
 def glyphs(image_size: int) -> list[Transform]:
     """For signs, which a mirror turns into others: closer crops, light, no flip.
 

@@ -1,7 +1,8 @@
 """Linear probe of the SSL papers: SGD, a fixed number of epochs, the rate cut twice.
 
 This is CaSSLe's and SpeedOSSL's linear evaluation (solo-learn's recipe) on features
-that are computed once, without its augmentation. Nothing is chosen on validation data.
+that are computed once, without its augmentation: a cheap monitor (`linear_augmented` is
+the whole). Nothing is chosen on validation data.
 """
 
 from functools import partial

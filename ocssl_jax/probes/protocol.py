@@ -6,12 +6,35 @@ caller one vector from which every accuracy follows: per task, seen tasks, all.
 """
 
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 
 Predict = Callable[[Any], np.ndarray]  # features [n f] -> labels [n]
 Fit = Callable[..., Predict]  # (key, train_x, train_y, val_x, val_y)
+
+
+@dataclass(frozen=True)
+class Swept:
+    """A `Predict` that a sweep of learning rates has chosen."""
+
+    predict: Predict
+    rate: float  # the chosen one
+    tried: dict[float, float]  # rate -> accuracy, percent, on the rows held out for it
+
+    def __call__(self, x: Any) -> np.ndarray:
+        """Labels [n] of features [n f]."""
+        return self.predict(x)
+
+
+class Looking(NamedTuple):
+    """A probe that looks at the training images again each epoch: for evaluation.
+
+    Of `Views` of n images, their plain features x [n f] and labels y [n].
+    """
+
+    fit: Callable[..., Predict]  # (key, views, x, y); a sweep gives a `Swept`
 
 
 def checked(x: Any, y: Any, *, name: str) -> tuple[np.ndarray, np.ndarray]:
