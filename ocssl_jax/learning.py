@@ -74,7 +74,7 @@ def make_learning(
     method = make_method(
         config, started, class_names=class_names, train_images=train_images
     )
-    strategy = make_strategy(config, shape=shape)
+    strategy = make_strategy(config, shape=shape, train_images=train_images)
     if fresh and config.method.name == "clip" and config.method.clip.weights:
         method = clip_start.started(method, backbone, config.method.clip.weights)
     if fresh and config.method.pretrained:
@@ -189,8 +189,13 @@ def make_method(
     return made(METHODS[name], f"method.{name}", backbone, **settings)
 
 
-def make_strategy(config: ConfigDict, *, shape: tuple[int, ...]) -> Strategy:
-    """The config's strategy for images of `shape` (h, w, c)."""
+def make_strategy(
+    config: ConfigDict, *, shape: tuple[int, ...], train_images: int = 0
+) -> Strategy:
+    """The config's strategy for images of `shape` (h, w, c).
+
+    Their number in the data set concerns strategies that know them apart.
+    """
     name = config.strategy.name
     settings = wired(
         STRATEGIES[name],
@@ -202,6 +207,7 @@ def make_strategy(config: ConfigDict, *, shape: tuple[int, ...]) -> Strategy:
         tasks=config.stream.tasks,
         epochs=config.stream.epochs,
         image_shape=shape,
+        train_images=train_images,
     )
     return made(STRATEGIES[name], f"strategy.{name}", **settings)
 

@@ -12,9 +12,15 @@ from ocssl_jax.strategies import STRATEGIES, SUPERVISED
 from ocssl_jax.strategies.rals import chosen_units
 from ocssl_jax.wiring import group, made
 
-ROW_BY_ROW = ("ewc", "icarl")  # of a method with a pool, of which rows are judged alone
+# Of a method with a pool, the strategies that it goes with, and by which objective.
+POOLED = {
+    "ewc": "cross_entropy",
+    "icarl": "cross_entropy",
+    "cassle": "sup_con",
+    "co2l": "sup_con",
+}
 GENERATIVE = ("gen", "gen_mir", "ae", "ae_mir")
-TWO_VIEWS = frozenset({"osiris_r", "scale"})
+TWO_VIEWS = frozenset({"osiris_r", "scale", "co2l"})
 
 
 def check_pair(config: ConfigDict, method: Method) -> None:
@@ -136,26 +142,32 @@ def needs_plain_logits(config: ConfigDict, method: Method) -> None:
 def needs_pool(config: ConfigDict, method: Method) -> None:
     """Objectives over a pool take batches for draws from it: no strategy may draw.
 
-    And those of single rows are none: only cross entropy is a likelihood, and the same
-    mean whatever the batch is drawn from.
+    And those that are of single rows are none: only cross entropy is a likelihood, and
+    the same mean whatever the batch is drawn from. Those of images alone have another.
     """
     name, asked = config.method.name, config.strategy.name
-    if method.pooled and asked not in ("none", *ROW_BY_ROW):
+    if method.pooled and asked not in ("none", *POOLED):
         raise UsageError(
-            f"config.strategy.name must be one of none, {', '.join(ROW_BY_ROW)} with "
+            f"config.strategy.name must be one of none, {', '.join(POOLED)} with "
             f"method {name!r}, whose memory is stream.memory, got {asked!r}"
         )
-    if method.pooled and asked in ROW_BY_ROW:
+    if method.pooled and asked in POOLED:
         objective = config.method[name].objective
-        if objective != "cross_entropy":
+        if objective != POOLED[asked]:
             raise UsageError(
-                f"config.method.{name}.objective must be cross_entropy with strategy "
+                f"config.method.{name}.objective must be {POOLED[asked]} with strategy "
                 f"{asked!r}, got {objective!r}"
             )
         if config.stream.memory and asked == "icarl":
             raise UsageError(
                 f"config.stream.memory must be 0 with strategy {asked!r}, which has "
                 f"exemplars, got {config.stream.memory}"
+            )
+        if config.stream.memory > config.strategy.memory_size and asked == "co2l":
+            raise UsageError(
+                f"config.strategy.memory_size must be at least {config.stream.memory} "
+                f"with strategy {asked!r}, the images of stream.memory, got "
+                f"{config.strategy.memory_size}"
             )
     if "zero_shot" in config.baselines and not method.met:
         raise UsageError(
@@ -165,6 +177,7 @@ def needs_pool(config: ConfigDict, method: Method) -> None:
 
 
 CHECKS: tuple[Callable[[ConfigDict, Method], None], ...] = (
+    needs_pool,  # first: it names the objective, others what that lacks
     needs_distance,
     needs_two_views,
     needs_room,
@@ -173,5 +186,4 @@ CHECKS: tuple[Callable[[ConfigDict, Method], None], ...] = (
     needs_one_picture,
     needs_a_start,
     needs_plain_logits,
-    needs_pool,
 )

@@ -3,6 +3,7 @@
 from ml_collections import ConfigDict
 
 from configs import default
+from ocssl_jax.pairs import POOLED
 
 
 def get_config(variant: str = "climb-simclr") -> ConfigDict:
@@ -31,6 +32,10 @@ def get_config(variant: str = "climb-simclr") -> ConfigDict:
     if method == "mae":
         config.backbone.update({"name": "vit_tiny", "width": 12, "depth": 1})
         config.method.mae.decoder_layers = 1
+    if method == "clip":
+        objective = POOLED.get(strategy, "cross_entropy")
+        config.method.clip.objective = objective
+        config.strategy.co2l.update({"task_size": 400, "classifier_steps": 20})
     config.probe.names = ("linear", "ridge")
     if method in ("supervised", "clip"):
         config.probe.names += ("classifier",)

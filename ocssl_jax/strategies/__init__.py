@@ -12,6 +12,7 @@ from ocssl_jax.strategies.base import Strategy, chain
 from ocssl_jax.strategies.cassle import cassle, cassle_r
 from ocssl_jax.strategies.cla import cla_b, cla_e, cla_r
 from ocssl_jax.strategies.climb import climb
+from ocssl_jax.strategies.co2l import co2l
 from ocssl_jax.strategies.er import er
 from ocssl_jax.strategies.er_mir import er_mir
 from ocssl_jax.strategies.ewc import ewc
@@ -44,6 +45,7 @@ STRATEGIES: dict[str, Callable[..., Strategy]] = {
     "gem": gem,
     "icarl": icarl,
     "ewc": ewc,
+    "co2l": co2l,
     "gen": gen,
     "gen_mir": gen_mir,
     "ae": ae,
@@ -56,6 +58,7 @@ BOUNDARY_AWARE = frozenset(
     {
         "cassle",
         "cassle_r",
+        "co2l",
         "er_mir",
         "ewc",
         "gem",
@@ -68,9 +71,9 @@ BOUNDARY_AWARE = frozenset(
 )
 
 # Strategies whose losses are a classifier's: of `method.name=supervised`, some of
-# clip too (`pairs.ROW_BY_ROW`).
+# clip too, or of it alone (`pairs.POOLED`).
 SUPERVISED = frozenset(
-    {"er_mir", "ewc", "gem", "icarl", "gen", "gen_mir", "ae", "ae_mir"}
+    {"er_mir", "ewc", "gem", "icarl", "gen", "gen_mir", "ae", "ae_mir", "co2l"}
 )
 
 # Strategies whose dearest work is not due with every stream batch, but in a branch of
