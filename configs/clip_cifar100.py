@@ -19,6 +19,10 @@ needs `--config.backbone.name=clip_vit_b16_quickgelu`. VARIANT is NAME or NAME-M
   icarl       exemplars by herding and the nearest mean; MEMORY small or large
   co2l        the supervised contrastive loss of the images, new rows against all, and
               the relations of before; MEMORY small or large
+  der         a last block of the image tower for each task, as in MEMO; MEMORY small
+              or large
+  foster      the old network boosted by a new one, and one more epoch that compresses
+              both to one; MEMORY small or large
   ce_memory   cross entropy with a memory, small or large
   infonce     CLIP's own loss, gcl the global contrastive loss, gdro group DRO on
               class-balanced batches; MEMORY none, small or large
@@ -46,7 +50,7 @@ OBJECTIVES = {
     "gcl": "gcl",
     "gdro": "gdro",
 }
-REMEMBERING = ("icarl", "co2l")  # are about their memory
+REMEMBERING = ("icarl", "co2l", "der", "foster")  # are about their memory
 SIZES = dict.fromkeys((*REMEMBERING, *OBJECTIVES), tuple(MEMORY))
 # Without a memory these are no rows of their own: the last is `finetune`.
 SIZES |= dict.fromkeys((*REMEMBERING, "ce_memory"), ("small", "large"))
@@ -91,19 +95,8 @@ def choose(
         config.stream.update({"iid_of": config.stream.kind, "kind": "iid"})
     elif name == "ewc":
         config.strategy.name = "ewc"
-    elif name == "icarl":
-        config.strategy.update({"name": "icarl", "memory_size": images})
-        # Its mean is over classes too: this makes it their sum.
-        weight = float(config.stream.classes or len(config.stream.order))
-        config.strategy.icarl.update(
-            {"task_size": task_size, "distill_weight": weight, "temperature": 2.0}
-        )
-    elif name == "co2l":
-        config.stream.memory = images
-        config.method.clip.objective = "sup_con"
-        config.method.clip.objectives.sup_con.temperature = 0.5
-        config.strategy.update({"name": "co2l", "memory_size": images})
-        config.strategy.co2l.task_size = task_size
+    elif name in REMEMBERING:
+        remember(config, name, images, task_size=task_size)
     elif name == "cassle":
         config.method.clip.objective = "sup_con"
         config.strategy.update(
@@ -114,6 +107,27 @@ def choose(
         config.stream.memory = images
         config.method.clip.objective = OBJECTIVES[name]
         config.stream.balanced = balanced if name == "gdro" else 0
+
+
+def remember(config: ConfigDict, name: str, images: int, *, task_size: int) -> None:
+    """Make a variant of `REMEMBERING` with so many images of memory."""
+    config.strategy.name, epochs = name, config.stream.epochs
+    config.stream.memory = 0 if name == "icarl" else images
+    if name == "icarl":
+        config.strategy.memory_size = images
+        # Its mean is over classes too: this makes it their sum.
+        weight = float(config.stream.classes or len(config.stream.order))
+        config.strategy.icarl.update(
+            {"task_size": task_size, "distill_weight": weight, "temperature": 2.0}
+        )
+    elif name == "co2l":
+        config.method.clip.objective = "sup_con"
+        config.method.clip.objectives.sup_con.temperature = 0.5
+        config.strategy.memory_size = images
+        config.strategy.co2l.task_size = task_size
+    elif name == "foster":  # boosts for as long as others learn
+        config.strategy.foster.boosting = epochs
+        config.stream.epochs = epochs + 1
 
 
 def shared() -> ConfigDict:

@@ -244,6 +244,15 @@ def strategy() -> ConfigDict:
                 "classifier_steps": 500,  # updates, each by all that was kept
                 "classifier_rate": 0.01,
             },
+            "foster": {
+                "boosting": 1,  # epochs of an experience that boost; others compress
+                "distill_weight": 1.0,  # of what the old network says, while boosting
+                "temperature": 2.0,  # of that, and of compression
+                # In [0, 1), of the effective numbers of a class's images.
+                "beta": 0.97,
+                "student_beta": 0.97,  # the same while compressing
+            },
+            "der": {"auxiliary_weight": 1.0},  # of the newest block's own loss
             "gen": {
                 "replay_batches": 4,  # rows replayed, in stream batches
                 "replay_weight": 3.0,  # of the losses over them

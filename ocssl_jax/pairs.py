@@ -16,11 +16,14 @@ from ocssl_jax.wiring import group, made
 POOLED = {
     "ewc": "cross_entropy",
     "icarl": "cross_entropy",
+    "foster": "cross_entropy",
+    "der": "cross_entropy",
     "cassle": "sup_con",
     "co2l": "sup_con",
 }
+WORDS = ("co2l", "foster", "der")  # go with these methods alone
 GENERATIVE = ("gen", "gen_mir", "ae", "ae_mir")
-TWO_VIEWS = frozenset({"osiris_r", "scale", "co2l"})
+TWO_VIEWS = frozenset({"osiris_r", "scale"})
 
 
 def check_pair(config: ConfigDict, method: Method) -> None:
@@ -151,6 +154,10 @@ def needs_pool(config: ConfigDict, method: Method) -> None:
             f"config.strategy.name must be one of none, {', '.join(POOLED)} with "
             f"method {name!r}, whose memory is stream.memory, got {asked!r}"
         )
+    if asked in WORDS and not method.pooled:
+        raise UsageError(
+            f"config.method.name must be clip with strategy {asked!r}, got {name!r}"
+        )
     if method.pooled and asked in POOLED:
         objective = config.method[name].objective
         if objective != POOLED[asked]:
@@ -177,7 +184,6 @@ def needs_pool(config: ConfigDict, method: Method) -> None:
 
 
 CHECKS: tuple[Callable[[ConfigDict, Method], None], ...] = (
-    needs_pool,  # first: it names the objective, others what that lacks
     needs_distance,
     needs_two_views,
     needs_room,
@@ -186,4 +192,5 @@ CHECKS: tuple[Callable[[ConfigDict, Method], None], ...] = (
     needs_one_picture,
     needs_a_start,
     needs_plain_logits,
+    needs_pool,
 )

@@ -25,7 +25,11 @@ def get_config(variant: str = "climb-simclr") -> ConfigDict:
         {"stm": 20, "ltm": 10, "images_per_centroid": 5, "window": 50}
     )
     config.strategy.ae_mir.candidates = 40
-    if strategy in ("ae", "ae_mir"):  # an epoch for the autoencoder, one to learn
+    if strategy in (
+        "ae",
+        "ae_mir",
+        "foster",
+    ):  # an epoch for the autoencoder, one to learn
         config.stream.update({"epochs": 2, "samples": 144})  # two batches each
     if method == "vicreg":  # its covariances overflow under plain SGD
         config.optimizer.update({"name": "lars", "learning_rate": 0.03})

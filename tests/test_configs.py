@@ -250,9 +250,13 @@ def test_the_variants_of_clip_are_what_they_are_called():
     co2l = load_("co2l-large")
     assert co2l.strategy.memory_size == co2l.stream.memory == 2000
     assert co2l.strategy.co2l.task_size == 5000
+    foster = clip_imagenet.get_config("foster")
+    assert (foster.stream.epochs, foster.strategy.foster.boosting) == (2, 1)
     for module in (clip_cifar100, clip_small, clip_imagenet):  # not of domains
         with pytest.raises(ValueError, match=r"variants are .* not 'cassle'"):
             module.get_config("cassle")
+    with pytest.raises(ValueError, match=r"variants are .* not 'foster-large'"):
+        clip_domainnet.get_config("foster-large")  # of classes that come once
     assert clip_domainnet.get_config("cassle").probe.names == ("linear_sgd",)
     joint = clip_domainnet.get_config("joint").stream
     assert (joint.kind, joint.iid_of) == ("iid", "domain")

@@ -15,14 +15,13 @@ from ocssl_jax import dotted, settings
 from ocssl_jax.clip.tokenizer import byte_symbols
 from ocssl_jax.core import Stream, TrainState
 from ocssl_jax.learning import Learning, make_learning
-from ocssl_jax.pairs import POOLED
+from ocssl_jax.pairs import POOLED, WORDS
 from ocssl_jax.strategies import STRATEGIES, SUPERVISED
 
 SHAPE = (8, 8, 1)
 BATCH = 4
 NAMES = tuple(f"kind {letter}" for letter in "abcdefghij")  # of the classes
 SSL = tuple(name for name in STRATEGIES if name not in SUPERVISED)
-WORDS = ("co2l",)  # strategies of classifiers by words alone
 NETWORKS = {"mae": {"name": "vit_tiny", "width": 12, "depth": 1}}  # of a method
 
 
@@ -58,6 +57,8 @@ def tiny_config(**fields: Any) -> ConfigDict:
     config.strategy.er_mir.candidates = 9
     config.strategy.icarl.task_size = 24
     config.strategy.ewc.samples = 5
+    if fields.get("strategy__name") == "foster":  # an epoch each
+        config.stream.epochs = 2
     config.strategy.co2l.update({"task_size": 24, "classifier_steps": 50})
     objective = POOLED.get(fields.get("strategy__name", ""), "cross_entropy")
     config.method.clip.objective = objective

@@ -154,8 +154,7 @@ def test_the_classifier_is_the_minimum_of_the_balanced_loss():
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"method__name": "supervised"}, "needs a method with two views"),
-        ({"method__name": "simclr"}, "needs a supervised method"),
+        ({"method__name": "supervised"}, "method.name must be clip .*'supervised'"),
         (
             {"method__name": "clip", "method__clip__objective": "gcl"},
             "objective must be sup_con with strategy 'co2l', got 'gcl'",
