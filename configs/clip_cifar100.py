@@ -113,8 +113,10 @@ def remember(config: ConfigDict, name: str, images: int, *, task_size: int) -> N
     """Make a variant of `REMEMBERING` with so many images of memory."""
     config.strategy.name, epochs = name, config.stream.epochs
     config.stream.memory = 0 if name == "icarl" else images
+    config.strategy.memory_size = images
+    if name in ("co2l", "der"):
+        config.strategy[name].task_size = task_size
     if name == "icarl":
-        config.strategy.memory_size = images
         # Its mean is over classes too: this makes it their sum.
         weight = float(config.stream.classes or len(config.stream.order))
         config.strategy.icarl.update(
@@ -123,8 +125,6 @@ def remember(config: ConfigDict, name: str, images: int, *, task_size: int) -> N
     elif name == "co2l":
         config.method.clip.objective = "sup_con"
         config.method.clip.objectives.sup_con.temperature = 0.5
-        config.strategy.memory_size = images
-        config.strategy.co2l.task_size = task_size
     elif name == "foster":  # boosts for as long as others learn
         config.strategy.foster.boosting = epochs
         config.stream.epochs = epochs + 1

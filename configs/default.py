@@ -252,7 +252,12 @@ def strategy() -> ConfigDict:
                 "beta": 0.97,
                 "student_beta": 0.97,  # the same while compressing
             },
-            "der": {"auxiliary_weight": 1.0},  # of the newest block's own loss
+            "der": {
+                "auxiliary_weight": 1.0,  # of the newest block's own loss
+                "task_size": 10_000,  # as of co2l, and the next two
+                "classifier_steps": 500,
+                "classifier_rate": 0.01,
+            },
             "gen": {
                 "replay_batches": 4,  # rows replayed, in stream batches
                 "replay_weight": 3.0,  # of the losses over them

@@ -170,7 +170,8 @@ def needs_pool(config: ConfigDict, method: Method) -> None:
                 f"config.stream.memory must be 0 with strategy {asked!r}, which has "
                 f"exemplars, got {config.stream.memory}"
             )
-        if config.stream.memory > config.strategy.memory_size and asked == "co2l":
+        kept = asked in ("co2l", "der")  # for a classifier that comes last
+        if kept and config.stream.memory > config.strategy.memory_size:
             raise UsageError(
                 f"config.strategy.memory_size must be at least {config.stream.memory} "
                 f"with strategy {asked!r}, the images of stream.memory, got "

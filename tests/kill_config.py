@@ -39,7 +39,8 @@ def get_config(variant: str = "climb-simclr") -> ConfigDict:
     if method == "clip":
         objective = POOLED.get(strategy, "cross_entropy")
         config.method.clip.objective = objective
-        config.strategy.co2l.update({"task_size": 400, "classifier_steps": 20})
+        for name in ("co2l", "der"):
+            config.strategy[name].update({"task_size": 400, "classifier_steps": 20})
     config.probe.names = ("linear", "ridge")
     if method in ("supervised", "clip"):
         config.probe.names += ("classifier",)

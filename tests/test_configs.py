@@ -250,6 +250,8 @@ def test_the_variants_of_clip_are_what_they_are_called():
     co2l = load_("co2l-large")
     assert co2l.strategy.memory_size == co2l.stream.memory == 2000
     assert co2l.strategy.co2l.task_size == 5000
+    der = load_("der").strategy
+    assert (der.memory_size, der.der.task_size) == (500, 5000)
     foster = clip_imagenet.get_config("foster")
     assert (foster.stream.epochs, foster.strategy.foster.boosting) == (2, 1)
     for module in (clip_cifar100, clip_small, clip_imagenet):  # not of domains

@@ -59,7 +59,8 @@ def tiny_config(**fields: Any) -> ConfigDict:
     config.strategy.ewc.samples = 5
     if fields.get("strategy__name") == "foster":  # an epoch each
         config.stream.epochs = 2
-    config.strategy.co2l.update({"task_size": 24, "classifier_steps": 50})
+    for name in ("co2l", "der"):
+        config.strategy[name].update({"task_size": 24, "classifier_steps": 50})
     objective = POOLED.get(fields.get("strategy__name", ""), "cross_entropy")
     config.method.clip.objective = objective
     for name in ("gen", "gen_mir"):

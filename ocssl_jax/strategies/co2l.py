@@ -17,37 +17,29 @@ import dataclasses
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 
 from ocssl_jax.core import (
     Array,
     Augment,
     Batch,
-    Head,
     Key,
     Learner,
     Model,
     Outputs,
     Stream,
 )
-from ocssl_jax.memory.fifo import fifo
 from ocssl_jax.strategies.base import Strategy, stream_only
-from ocssl_jax.strategies.classifier import balanced_classifier
+from ocssl_jax.strategies.pool import Pooled, pool
 from ocssl_jax.strategies.scale_losses import distillation
 from ocssl_jax.strategies.spaces import space_of
 from ocssl_jax.strategies.teachers import frozen
-
-CHUNK = 100  # images encoded at once for the classifier
 
 
 class Relating(NamedTuple):
     """State of Co2L."""
 
     teacher: Any  # the past learner
-    before: Array  # [N] bool, images that arrived in an earlier task
-    here: Array  # [N] bool, that arrived in the present one
-    new: Any  # a memory of those of these that are of this task alone
-    old: Any  # and of the others
+    pool: Pooled
 
 
 def co2l(
@@ -81,38 +73,31 @@ def co2l(
             f"temperature and past_temperature must be above 0, got {temperature} and "
             f"{past_temperature}"
         )
-    stores = [fifo(size, feature_decay=0.0) for size in (task_size, memory_size)]
     teacher, space = frozen(skip_first=True), space_of("projection")
-
-    def empty(stream: Stream) -> dict[str, Any]:
-        item = jax.tree.map(lambda rows: rows[0], stream.items())
-        new, old = (store.init(item, jnp.zeros((1,))) for store in stores)
-        return {"new": new, "old": old}
+    kept = pool(
+        train_images=train_images,
+        memory_size=memory_size,
+        task_size=task_size,
+        steps=classifier_steps,
+        rate=classifier_rate,
+    )
 
     def init(key: Key, learner: Learner, stream: Stream) -> tuple[Any, Relating]:
         del key
-        nobody = lambda: jnp.zeros(train_images, bool)
-        past = teacher.init(learner)
-        return (), Relating(past, nobody(), nobody(), **empty(stream))
+        return (), Relating(teacher.init(learner), kept.init(stream))
 
     def begin(
         key: Key, state: Relating, learner: Learner, stream: Stream
     ) -> tuple[Relating, Model]:
         del key
         past = teacher.begin(state.teacher, learner, stream.boundary)
-
-        def turned(state: Relating) -> Relating:
-            here, before = jnp.zeros_like(state.here), state.before | state.here
-            return state._replace(before=before, here=here, **empty(stream))
-
-        state = jax.lax.cond(stream.boundary, turned, lambda s: s, state)
-        return state._replace(teacher=past), learner.model
+        return Relating(past, kept.turn(state.pool, stream)), learner.model
 
     def draw(
         key: Key, state: Relating, learner: Learner, stream: Stream, augment: Augment
     ) -> Batch:
         batch = stream_only(key, state, learner, stream, augment)
-        return dataclasses.replace(batch, objective=~state.before[stream.id])
+        return dataclasses.replace(batch, objective=~state.pool.before[stream.id])
 
     def loss(
         params: Any, state: Relating, learner: Learner, batch: Batch, out: Outputs
@@ -132,37 +117,8 @@ def co2l(
         key: Key, state: Relating, learner: Learner, stream: Stream, out: Outputs
     ) -> tuple[Relating, Model]:
         del out
-        known, fresh = state.before[stream.id], stream.mask & ~state.here[stream.id]
-        new, old = (
-            store.add(
-                key,
-                kept,
-                stream.items(),
-                jnp.zeros((len(known), 1)),
-                fresh & own,  # of several epochs the first
-                embed=learner.embed,
-            )
-            for store, kept, own in zip(
-                stores, (state.new, state.old), (~known, known), strict=True
-            )
-        )
-        real = jnp.where(stream.mask, stream.id, train_images)
-        here = state.here.at[real].set(True, mode="drop")
-        return state._replace(new=new, old=old, here=here), learner.model
-
-    def head(state: Relating, learner: Learner) -> Head:
-        held = stores[0].rows(state.new), stores[1].rows(state.old)
-        items, real = jax.tree.map(lambda *rows: jnp.concatenate(rows), *held)
-        one = lambda image: learner.encode(image[None]).e[0]
-        own: Any = learner.method.head
-        return balanced_classifier(
-            jax.lax.map(one, items["image"], batch_size=CHUNK),
-            items["label"],
-            real,
-            classes=len(jax.eval_shape(own, learner.params)["bias"]),
-            steps=classifier_steps,
-            rate=classifier_rate,
-        )
+        arrived = kept.add(key, state.pool, learner, stream)
+        return state._replace(pool=arrived), learner.model
 
     return Strategy(
         init=init,
@@ -170,9 +126,6 @@ def co2l(
         draw=draw,
         loss=loss,
         end=end,
-        metrics=lambda state: {
-            "task_images": stores[0].size(state.new),
-            "memory_images": stores[1].size(state.old),
-        },
-        head=head,
+        metrics=lambda state: kept.metrics(state.pool),
+        head=lambda state, learner: kept.head(state.pool, learner),
     )

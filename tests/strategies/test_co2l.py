@@ -112,8 +112,8 @@ def test_the_pool_is_every_image_of_task_and_memory_once(epochs):
     for batch in batches:
         state, _ = step(state, batch)
     new = {int(i) for b in batches[epochs * TASK :] for i in b.id} - set(MEMORY)
-    assert held(state.strategy.new) == sorted(new)
-    assert held(state.strategy.old) == sorted(MEMORY)
+    assert held(state.strategy.pool.new) == sorted(new)
+    assert held(state.strategy.pool.old) == sorted(MEMORY)
     before = jax.device_get(state)
     head = jax.jit(made.head)(state)
     assert equal(before, state)

@@ -10,6 +10,7 @@ from ocssl_jax import handover
 from ocssl_jax.backbones.convnet import ConvNet
 from ocssl_jax.backbones.grown import Grown, grown, last_block
 from ocssl_jax.errors import UsageError
+from ocssl_jax.strategies.classifier import balanced_classifier
 
 TASK, T, WEIGHT = 5, 3, 0.7  # batches; tasks
 KEY = jax.random.key(0)
@@ -172,11 +173,29 @@ def test_the_second_loss_is_of_new_classes_and_one_for_all_old_ones(run):
     assert float(metrics["loss_auxiliary"]) == pytest.approx(expected, rel=1e-4)
 
 
+def test_the_classifier_is_fitted_to_the_features_of_all_blocks(run):
+    made, batches, states, _ = run
+    held = batches[-TASK:]  # there is no memory here
+    image, label = (
+        jnp.concatenate([getattr(b, name) for b in held]) for name in ("image", "label")
+    )
+    e = jnp.asarray(features(made, states[-1], image).reshape(len(label), -1))
+    real = jnp.ones(len(label), bool)
+    expected = balanced_classifier(e, label, real, classes=10, steps=50, rate=0.01)
+    found = jax.jit(made.head)(states[-1])
+    assert found["kernel"].shape == (T * 16, 10)
+    host = jax.device_get
+    score = lambda head: (host(e) @ host(head["kernel"]) + host(head["bias"]))[:, 4:6]
+    np.testing.assert_allclose(score(found), score(expected), rtol=1e-3, atol=1e-3)
+    assert (score(found).argmax(axis=1) == label - 4).mean() > 0.9
+
+
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
         ({"method__name": "supervised"}, "method.name must be clip .*'supervised'"),
         ({"backbone__name": "resnet9"}, "config.backbone: name must be clip_"),
+        ({"stream__memory": 25}, "memory_size must be at least 25 with strategy 'der'"),
         ({"stream__tasks": 1}, "stream.tasks must be at least 2, got 1"),
         (
             {"method__clip__objective": "gcl"},
