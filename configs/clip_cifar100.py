@@ -17,6 +17,12 @@ needs `--config.backbone.name=clip_vit_b16_quickgelu`. VARIANT is NAME or NAME-M
   finetune    cross entropy of the classes met; `ewc` with elastic weights
   joint       the same, on all tasks at once: what is lost by their order
   icarl       exemplars by herding and the nearest mean; MEMORY small or large
+  co2l        the supervised contrastive loss of the images, new rows against all, and
+              the relations of before; MEMORY small or large
+  der         a last block of the image tower for each task, as in MEMO; MEMORY small
+              or large
+  foster      the old network boosted by a new one, and one more epoch that compresses
+              both to one; MEMORY small or large
   ce_memory   cross entropy with a memory, small or large
   infonce     CLIP's own loss, gcl the global contrastive loss, gdro group DRO on
               class-balanced batches; MEMORY none, small or large
@@ -28,7 +34,7 @@ prompts, less with one (open_clip's table, laion2b_s34b_b88k). Cost: 1,180 batch
 seed, joint and zero_shot apart; for a GPU.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -44,9 +50,10 @@ OBJECTIVES = {
     "gcl": "gcl",
     "gdro": "gdro",
 }
-SIZES = dict.fromkeys(("icarl", *OBJECTIVES), tuple(MEMORY))
-# Without a memory these are no rows of their own: the second is `finetune`.
-SIZES |= dict.fromkeys(("icarl", "ce_memory"), ("small", "large"))
+REMEMBERING = ("icarl", "co2l", "der", "foster")  # are about their memory
+SIZES = dict.fromkeys((*REMEMBERING, *OBJECTIVES), tuple(MEMORY))
+# Without a memory these are no rows of their own: the last is `finetune`.
+SIZES |= dict.fromkeys((*REMEMBERING, "ce_memory"), ("small", "large"))
 VARIANTS = (*PLAIN, *SIZES, *(f"{name}-{m}" for name in SIZES for m in SIZES[name]))
 
 
@@ -59,6 +66,7 @@ def choose(
     config: ConfigDict,
     variant: str,
     *,
+    variants: Sequence[str] = VARIANTS,
     memory: Mapping[str, int],
     balanced: int,
     task_size: int,
@@ -67,16 +75,17 @@ def choose(
 
     Args:
       config: of the data, the network and the optimizer, by cross entropy.
-      variant: of `VARIANTS`.
+      variant: of `variants`.
+      variants: those of the table.
       memory: images, of the sizes in `MEMORY`.
       balanced: classes of a batch of group DRO.
-      task_size: images that a task has, at least, for iCaRL.
+      task_size: images of a task, or as many as may be kept of it.
 
     Raises:
       ValueError: if there is no such variant.
     """
-    if variant not in VARIANTS:
-        raise ValueError(f"variants are {', '.join(VARIANTS)}, not {variant!r}")
+    if variant not in variants:
+        raise ValueError(f"variants are {', '.join(variants)}, not {variant!r}")
     name, _, size = variant.partition("-")
     images = memory[size or "small"]
     if name == "zero_shot":
@@ -86,17 +95,39 @@ def choose(
         config.stream.update({"iid_of": config.stream.kind, "kind": "iid"})
     elif name == "ewc":
         config.strategy.name = "ewc"
-    elif name == "icarl":
-        config.strategy.update({"name": "icarl", "memory_size": images})
+    elif name in REMEMBERING:
+        remember(config, name, images, task_size=task_size)
+    elif name == "cassle":
+        config.method.clip.objective = "sup_con"
+        config.strategy.update(
+            {"name": "cassle", "align_criterion": "ssl", "align_hidden": 2048}
+        )
+        config.probe.names = ("linear_sgd",)
+    elif name in OBJECTIVES:
+        config.stream.memory = images
+        config.method.clip.objective = OBJECTIVES[name]
+        config.stream.balanced = balanced if name == "gdro" else 0
+
+
+def remember(config: ConfigDict, name: str, images: int, *, task_size: int) -> None:
+    """Make a variant of `REMEMBERING` with so many images of memory."""
+    config.strategy.name, epochs = name, config.stream.epochs
+    config.stream.memory = 0 if name == "icarl" else images
+    config.strategy.memory_size = images
+    if name in ("co2l", "der"):
+        config.strategy[name].task_size = task_size
+    if name == "icarl":
         # Its mean is over classes too: this makes it their sum.
         weight = float(config.stream.classes or len(config.stream.order))
         config.strategy.icarl.update(
             {"task_size": task_size, "distill_weight": weight, "temperature": 2.0}
         )
-    elif name in OBJECTIVES:
-        config.stream.memory = images
-        config.method.clip.objective = OBJECTIVES[name]
-        config.stream.balanced = balanced if name == "gdro" else 0
+    elif name == "co2l":
+        config.method.clip.objective = "sup_con"
+        config.method.clip.objectives.sup_con.temperature = 0.5
+    elif name == "foster":  # boosts for as long as others learn
+        config.strategy.foster.boosting = epochs
+        config.stream.epochs = epochs + 1
 
 
 def shared() -> ConfigDict:

@@ -12,9 +12,7 @@ Paper: King, Li, Yang, Mortazavi, "Memory-Efficient Continual Learning with CLIP
 workdirs are the default ones, else give `--config.method.pretrained=FILE`) and meets
 the other 40 classes, ten at a time. Beside each run is the zero-shot row: the learner
 of `pretrain`, held constant. DIR holds tfds' prepared cifar100. VARIANT is one of those
-of configs/clip_cifar100.py, zero_shot, finetune, ewc, joint, icarl, ce_memory, infonce,
-gcl or gdro, the last five with -small (as if it were not given) or -large, 100 or 400
-images of memory, the last three with -none too.
+of configs/clip_cifar100.py, MEMORY small 100 images and large 400.
 
 `--config.stream.memory=0` or any other number is the sweep over memory sizes. The order
 of classes is that of NumPy's legacy generator with seed 1993.

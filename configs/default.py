@@ -168,7 +168,8 @@ def clip() -> ConfigDict:
     }
     return ConfigDict(
         {
-            "objective": "cross_entropy",  # cross_entropy | info_nce | gcl | gdro
+            # cross_entropy | info_nce | gcl | gdro; sup_con: of the images alone
+            "objective": "cross_entropy",
             "objectives": {
                 "cross_entropy": {"temperature": 0.05},
                 "info_nce": {"temperature": 0.05},
@@ -180,6 +181,7 @@ def clip() -> ConfigDict:
                     "class_rate": 0.9,  # gamma_2, of the classes' losses
                     "strength": 0.1,  # lambda, of the divergence from even weights
                 },
+                "sup_con": {"temperature": 0.2},
             },
             "templates": ("a photo of a {}.",),  # {}: the class's name
             # What classes are called, a file of lines `n01440764 tench`; '': as in the
@@ -233,6 +235,28 @@ def strategy() -> ConfigDict:
                 "weight": 1000.0,  # lambda of the penalty
                 "samples": 200,  # images of an experience its Fisher information is of
                 "largest": 1e-4,  # bound on that
+            },
+            "co2l": {
+                "task_size": 10_000,  # images of a task, kept for its classifier
+                "distill_weight": 1.0,
+                "temperature": 0.2,  # of the relations that are compared
+                "past_temperature": 0.01,  # of those that they should be
+                "classifier_steps": 500,  # updates, each by all that was kept
+                "classifier_rate": 0.01,
+            },
+            "foster": {
+                "boosting": 1,  # epochs of an experience that boost; others compress
+                "distill_weight": 1.0,  # of what the old network says, while boosting
+                "temperature": 2.0,  # of that, and of compression
+                # In [0, 1), of the effective numbers of a class's images.
+                "beta": 0.97,
+                "student_beta": 0.97,  # the same while compressing
+            },
+            "der": {
+                "auxiliary_weight": 1.0,  # of the newest block's own loss
+                "task_size": 10_000,  # as of co2l, and the next two
+                "classifier_steps": 500,
+                "classifier_rate": 0.01,
             },
             "gen": {
                 "replay_batches": 4,  # rows replayed, in stream batches

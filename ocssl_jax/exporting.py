@@ -1,6 +1,7 @@
 """The final encoder of a run in the form of another program, in one file."""
 
 from pathlib import Path
+from typing import Any
 
 from safetensors import numpy as safetensors
 
@@ -51,7 +52,8 @@ def export(workdir: Path, kind: str, out: Path, *, seed: int | None) -> str:
             f"--to torch has no autoencoder, through which the encoder of strategy "
             f"{encoder.config.strategy.name!r} looks: --to stablehlo takes both"
         )
-    tensors = to_torch(encoder.module, encoder.variables)
-    model = recipe(encoder.module, encoder.pixels.shape[2])
+    module: Any = encoder.module  # others than a timm model's are refused
+    tensors = to_torch(module, encoder.variables)
+    model = recipe(module, encoder.pixels.shape[2])
     write_bytes(out, safetensors.save(tensors, metadata={"model": model}))
     return f"{out}, in Python:\n\n{model}\n{load}\nmodel.eval()"

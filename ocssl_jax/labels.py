@@ -8,6 +8,7 @@ OBJECTIVES = {
     "info_nce": "InfoNCE",
     "gcl": "GCL",
     "gdro": "group DRO",
+    "sup_con": "SupCon",
 }  # of clip, in words
 
 

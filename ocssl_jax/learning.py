@@ -1,6 +1,7 @@
 """From a config to the pure functions of one learner."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -9,6 +10,7 @@ from ml_collections import ConfigDict
 
 from ocssl_jax.augment import make_augment, make_view, normalizer
 from ocssl_jax.backbones import DENSE, make_backbone
+from ocssl_jax.backbones.grown import Grown, last_block
 from ocssl_jax.clip import start as clip_start
 from ocssl_jax.core import (
     Array,
@@ -22,6 +24,7 @@ from ocssl_jax.core import (
 )
 from ocssl_jax.encoders import LENS
 from ocssl_jax.encoding import Encode
+from ocssl_jax.growing import growing
 from ocssl_jax.handover import handed_over
 from ocssl_jax.methods import METHODS
 from ocssl_jax.optim import OPTIMIZERS, Optimizer, make_optimizer
@@ -30,7 +33,7 @@ from ocssl_jax.passing import make_passing
 from ocssl_jax.pretrained import Pretrained, pretrained
 from ocssl_jax.schedules import SCHEDULES
 from ocssl_jax.step import Init, Step, make_step
-from ocssl_jax.strategies import RARE, STRATEGIES, Strategy
+from ocssl_jax.strategies import GROWING, RARE, STRATEGIES, Strategy
 from ocssl_jax.strategies.base import Lens
 from ocssl_jax.wiring import group, made, wired
 
@@ -72,16 +75,20 @@ def make_learning(
     size, channels = shape[0], shape[-1]
     prepare = normalizer(mean, std)
     backbone = backbone_of(config, image_size=size)
-    started = starting(config, backbone, shape=shape) if fresh else backbone
-    method = make_method(
-        config, started, class_names=class_names, train_images=train_images
+    module = backbone.module if isinstance(backbone, Grown) else backbone
+    started = starting(config, module, shape=shape) if fresh else module
+    method_on = partial(
+        make_method, config, class_names=class_names, train_images=train_images
     )
-    strategy = make_strategy(config, shape=shape)
+    method = method_on(started)
+    strategy = make_strategy(config, shape=shape, train_images=train_images)
     if fresh and config.method.name == "clip" and config.method.clip.weights:
-        method = clip_start.started(method, backbone, config.method.clip.weights)
+        method = clip_start.started(method, module, config.method.clip.weights)
     if fresh and config.method.pretrained:
         method = handed_over(method, config.method.pretrained, shape=shape)
     check_pair(config, method)
+    if isinstance(backbone, Grown):
+        method = growing(backbone, method, method_on(backbone))
     augment = made(
         make_augment,
         "augment",
@@ -138,7 +145,7 @@ def make_learning(
 
 
 def encoding(
-    backbone: nn.Module, prepare: Callable[..., Array], lens: Lens | None
+    backbone: nn.Module | Grown, prepare: Callable[..., Array], lens: Lens | None
 ) -> Encode:
     """Features of uint8 images by a network that is no longer trained.
 
@@ -154,9 +161,9 @@ def encoding(
     return encode
 
 
-def backbone_of(config: ConfigDict, *, image_size: int) -> nn.Module:
+def backbone_of(config: ConfigDict, *, image_size: int) -> nn.Module | Grown:
     """The config's network for images with sides of `image_size` pixels."""
-    return made(
+    module: nn.Module = made(
         make_backbone,
         "backbone",
         config.backbone.name,
@@ -167,6 +174,9 @@ def backbone_of(config: ConfigDict, *, image_size: int) -> nn.Module:
         stem=config.backbone.stem,
         pool=config.backbone.pool,
     )
+    if config.strategy.name not in GROWING:
+        return module
+    return Grown(module, config.stream.tasks, made(last_block, "backbone", module))
 
 
 def starting(
@@ -182,7 +192,7 @@ def starting(
 
 
 def make_method(
-    config: ConfigDict, backbone: nn.Module | Pretrained, **dataset: Any
+    config: ConfigDict, backbone: nn.Module | Pretrained | Grown, **dataset: Any
 ) -> Method:
     """The config's objective on `backbone`.
 
@@ -206,8 +216,13 @@ def make_method(
     return made(METHODS[name], f"method.{name}", backbone, **settings)
 
 
-def make_strategy(config: ConfigDict, *, shape: tuple[int, ...]) -> Strategy:
-    """The config's strategy for images of `shape` (h, w, c)."""
+def make_strategy(
+    config: ConfigDict, *, shape: tuple[int, ...], train_images: int = 0
+) -> Strategy:
+    """The config's strategy for images of `shape` (h, w, c).
+
+    Their number in the data set concerns strategies that know them apart.
+    """
     name = config.strategy.name
     settings = wired(
         STRATEGIES[name],
@@ -219,6 +234,7 @@ def make_strategy(config: ConfigDict, *, shape: tuple[int, ...]) -> Strategy:
         tasks=config.stream.tasks,
         epochs=config.stream.epochs,
         image_shape=shape,
+        train_images=train_images,
     )
     return made(STRATEGIES[name], f"strategy.{name}", **settings)
 

@@ -71,6 +71,33 @@ def nt_xent(z1: Array, z2: Array, mask: Array, *, temperature: float) -> Array:
     return jnp.where(mask, (terms[:n] + terms[n:]) / 2, 0.0)
 
 
+def sup_con(
+    z: Array, mask: Array, anchors: Array, positive: Array, *, temperature: float
+) -> Array:
+    """Supervised contrastive loss (Khosla et al. 2020, eq. 2, the mean outside).
+
+    Args:
+      z: [2 n d] projections of two views.
+      mask: [n] bool, rows that are positives and negatives.
+      anchors: [n] bool, real rows that the loss is of.
+      positive: [n n] bool; a row's other view always is one.
+      temperature: of the cosine similarities.
+
+    Returns:
+      [] the mean over both views of the anchors; 0 without anchors.
+    """
+    n = len(mask)
+    u = unit(z.reshape(2 * n, -1))
+    logits = jnp.matmul(u, u.T, precision="highest") / temperature
+    other = ~jnp.eye(2 * n, dtype=bool)
+    # A finite floor instead of -inf keeps rows without company finite.
+    seen = jnp.where(jnp.tile(mask, 2)[None, :] & other, logits, -1e9)
+    log_p = logits - jax.nn.logsumexp(seen, axis=1)[:, None]
+    pull = jnp.tile(positive | jnp.eye(n, dtype=bool), (2, 2)) & other
+    mean = jnp.sum(jnp.where(pull, log_p, 0.0), axis=1) / jnp.sum(pull, axis=1)
+    return -masked_mean(mean, jnp.tile(anchors, 2))
+
+
 def negative_cosine(prediction: Array, target: Array, mask: Array) -> Array:
     """Rows [n] of -cos(`prediction`, `target`), both [n d]; masked rows are 0."""
     _check_pair(prediction, target, mask)

@@ -12,7 +12,16 @@ from ocssl_jax.strategies import STRATEGIES, SUPERVISED
 from ocssl_jax.strategies.rals import chosen_units
 from ocssl_jax.wiring import group, made
 
-ROW_BY_ROW = ("ewc", "icarl")  # of a method with a pool, of which rows are judged alone
+# Of a method with a pool, the strategies that it goes with, and by which objective.
+POOLED = {
+    "ewc": "cross_entropy",
+    "icarl": "cross_entropy",
+    "foster": "cross_entropy",
+    "der": "cross_entropy",
+    "cassle": "sup_con",
+    "co2l": "sup_con",
+}
+WORDS = ("co2l", "foster", "der")  # go with these methods alone
 GENERATIVE = ("gen", "gen_mir", "ae", "ae_mir")
 TWO_VIEWS = frozenset({"osiris_r", "scale"})
 
@@ -136,26 +145,37 @@ def needs_plain_logits(config: ConfigDict, method: Method) -> None:
 def needs_pool(config: ConfigDict, method: Method) -> None:
     """Objectives over a pool take batches for draws from it: no strategy may draw.
 
-    And those of single rows are none: only cross entropy is a likelihood, and the same
-    mean whatever the batch is drawn from.
+    And those that are of single rows are none: only cross entropy is a likelihood, and
+    the same mean whatever the batch is drawn from. Those of images alone have another.
     """
     name, asked = config.method.name, config.strategy.name
-    if method.pooled and asked not in ("none", *ROW_BY_ROW):
+    if method.pooled and asked not in ("none", *POOLED):
         raise UsageError(
-            f"config.strategy.name must be one of none, {', '.join(ROW_BY_ROW)} with "
+            f"config.strategy.name must be one of none, {', '.join(POOLED)} with "
             f"method {name!r}, whose memory is stream.memory, got {asked!r}"
         )
-    if method.pooled and asked in ROW_BY_ROW:
+    if asked in WORDS and not method.pooled:
+        raise UsageError(
+            f"config.method.name must be clip with strategy {asked!r}, got {name!r}"
+        )
+    if method.pooled and asked in POOLED:
         objective = config.method[name].objective
-        if objective != "cross_entropy":
+        if objective != POOLED[asked]:
             raise UsageError(
-                f"config.method.{name}.objective must be cross_entropy with strategy "
+                f"config.method.{name}.objective must be {POOLED[asked]} with strategy "
                 f"{asked!r}, got {objective!r}"
             )
         if config.stream.memory and asked == "icarl":
             raise UsageError(
                 f"config.stream.memory must be 0 with strategy {asked!r}, which has "
                 f"exemplars, got {config.stream.memory}"
+            )
+        kept = asked in ("co2l", "der")  # for a classifier that comes last
+        if kept and config.stream.memory > config.strategy.memory_size:
+            raise UsageError(
+                f"config.strategy.memory_size must be at least {config.stream.memory} "
+                f"with strategy {asked!r}, the images of stream.memory, got "
+                f"{config.strategy.memory_size}"
             )
     if "zero_shot" in config.baselines and not method.met:
         raise UsageError(

@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from ocssl_jax import encoders
 from ocssl_jax.augment import normalizer
+from ocssl_jax.backbones.grown import Grown
 from ocssl_jax.core import Array, TrainState, Variables
 from ocssl_jax.errors import UsageError
 from ocssl_jax.learning import Learning, backbone_of, encoding, make_strategy
@@ -27,7 +28,7 @@ class Saved(NamedTuple):
     """An encoder as a run left it."""
 
     config: ConfigDict  # of the run
-    module: nn.Module
+    module: nn.Module | Grown
     variables: Variables
     pixels: Pixels
     lens: Lens | None
@@ -112,7 +113,9 @@ def load(workdir: Path, seed: int | None) -> Saved:
     return Saved(config, module, kept, pixels, lens)
 
 
-def check(file: Path, module: nn.Module, variables: Variables, shape: Shape) -> None:
+def check(
+    file: Path, module: nn.Module | Grown, variables: Variables, shape: Shape
+) -> None:
     """Refuse the weights of another network.
 
     Raises:

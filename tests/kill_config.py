@@ -3,6 +3,7 @@
 from ml_collections import ConfigDict
 
 from configs import default
+from ocssl_jax.pairs import POOLED
 
 
 def get_config(variant: str = "climb-simclr") -> ConfigDict:
@@ -24,13 +25,19 @@ def get_config(variant: str = "climb-simclr") -> ConfigDict:
         {"stm": 20, "ltm": 10, "images_per_centroid": 5, "window": 50}
     )
     config.strategy.ae_mir.candidates = 40
-    if strategy in ("ae", "ae_mir"):  # an epoch for the autoencoder, one to learn
+    # An epoch for the autoencoder, or to boost; and one to learn, or to compress.
+    if strategy in ("ae", "ae_mir", "foster"):
         config.stream.update({"epochs": 2, "samples": 144})  # two batches each
     if method == "vicreg":  # its covariances overflow under plain SGD
         config.optimizer.update({"name": "lars", "learning_rate": 0.03})
     if method == "mae":
         config.backbone.update({"name": "vit_tiny", "width": 12, "depth": 1})
         config.method.mae.decoder_layers = 1
+    if method == "clip":
+        objective = POOLED.get(strategy, "cross_entropy")
+        config.method.clip.objective = objective
+        for name in ("co2l", "der"):
+            config.strategy[name].update({"task_size": 400, "classifier_steps": 20})
     config.probe.names = ("linear", "ridge")
     if method in ("supervised", "clip"):
         config.probe.names += ("classifier",)

@@ -97,10 +97,11 @@ LEARNERS = [
         ("speed_cifar100", "barlow_twins-rals-20"),
         ("speed_cifar100", "byol-cassle-50"),
         ("speed_small", "rals-cycle-10"),
-        *(("clip_small", v) for v in ("pretrain", *clip_cifar100.PLAIN, "icarl")),
+        *(("clip_small", v) for v in ("pretrain", *clip_cifar100.PLAIN)),
+        *(("clip_small", v) for v in clip_cifar100.REMEMBERING),
         *(("clip_small", v) for v in clip_cifar100.OBJECTIVES),
         ("folder", "small"),
-        ("clip_pacs_small", "gdro-large"),
+        *(("clip_pacs_small", v) for v in ("gdro-large", "cassle")),
         *(("clip_cifar100", v) for v in ("gcl", "ewc", "icarl-large")),
         ("clip_imagenet", "gdro"),
         ("clip_domainnet", "gcl"),
@@ -243,6 +244,19 @@ def test_the_variants_of_clip_are_what_they_are_called():
     assert load_("joint").stream.kind == "iid" and load_("joint").stream.epochs == 3
     assert load_("zero_shot").stream.known == 10
     assert load_("gdro").stream.balanced == 16 and not load_("gcl").stream.balanced
+    co2l = load_("co2l-large")
+    assert co2l.strategy.memory_size == co2l.stream.memory == 2000
+    assert co2l.strategy.co2l.task_size == 5000
+    der = load_("der").strategy
+    assert (der.memory_size, der.der.task_size) == (500, 5000)
+    foster = clip_imagenet.get_config("foster")
+    assert (foster.stream.epochs, foster.strategy.foster.boosting) == (2, 1)
+    for module in (clip_cifar100, clip_small, clip_imagenet):  # not of domains
+        with pytest.raises(ValueError, match=r"variants are .* not 'cassle'"):
+            module.get_config("cassle")
+    with pytest.raises(ValueError, match=r"variants are .* not 'foster-large'"):
+        clip_domainnet.get_config("foster-large")  # of classes that come once
+    assert clip_domainnet.get_config("cassle").probe.names == ("linear_sgd",)
     joint = clip_domainnet.get_config("joint").stream
     assert (joint.kind, joint.iid_of) == ("iid", "domain")
     assert clip_imagenet.get_config("gcl").stream.order[:3] == (54, 7, 894)

@@ -15,6 +15,7 @@ from ocssl_jax import dotted, settings
 from ocssl_jax.clip.tokenizer import byte_symbols
 from ocssl_jax.core import Stream, TrainState
 from ocssl_jax.learning import Learning, make_learning
+from ocssl_jax.pairs import POOLED, WORDS
 from ocssl_jax.strategies import STRATEGIES, SUPERVISED
 
 SHAPE = (8, 8, 1)
@@ -26,6 +27,8 @@ NETWORKS = {"mae": {"name": "vit_tiny", "width": 12, "depth": 1}}  # of a method
 
 def method_of(strategy: str) -> str:
     """A method that a strategy can work with."""
+    if strategy in WORDS:
+        return "clip"
     return "supervised" if strategy in SUPERVISED else "simclr"
 
 
@@ -54,6 +57,12 @@ def tiny_config(**fields: Any) -> ConfigDict:
     config.strategy.er_mir.candidates = 9
     config.strategy.icarl.task_size = 24
     config.strategy.ewc.samples = 5
+    if fields.get("strategy__name") == "foster":  # an epoch each
+        config.stream.epochs = 2
+    for name in ("co2l", "der"):
+        config.strategy[name].update({"task_size": 24, "classifier_steps": 50})
+    objective = POOLED.get(fields.get("strategy__name", ""), "cross_entropy")
+    config.method.clip.objective = objective
     for name in ("gen", "gen_mir"):
         config.strategy[name].replay_batches = 2
         config.strategy[name].generator.update({"hidden": 8, "latent": 3})

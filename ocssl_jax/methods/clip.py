@@ -20,6 +20,7 @@ from jax.typing import DTypeLike
 
 from ocssl_jax.backbones.clip_vit import ImageEncoder
 from ocssl_jax.clip import criteria
+from ocssl_jax.clip.by_labels import by_labels
 from ocssl_jax.clip.called import called
 from ocssl_jax.clip.towers import SCALE
 from ocssl_jax.clip.words import Words, own_words, spoken, tokenizer_of
@@ -27,6 +28,8 @@ from ocssl_jax.clip.zero_shot import similarities
 from ocssl_jax.core import Array, Batch, Head, Key, Method, Model, Outputs, Params
 from ocssl_jax.heads import Projector
 from ocssl_jax.methods.network import architecture, network
+
+LABELS = "sup_con"  # the objective that has the image tower alone, and no words
 
 
 def clip(
@@ -55,7 +58,7 @@ def clip(
       train_images: of the data set, N; the ids of a batch's rows are below it.
       balanced: classes of a batch, if batches are class-balanced; 0: they are uniform.
       projection: width of the space that both towers share.
-      objective: a name of `clip.criteria.CRITERIA`.
+      objective: a name of `clip.criteria.CRITERIA`, or 'sup_con' (`clip.by_labels`).
       objectives: the settings of each.
       text: `width`, `layers` and `heads` of the text tower, `context` in tokens.
       templates: what a class is called, {} in the name's place; their mean counts.
@@ -68,8 +71,8 @@ def clip(
     Raises:
       ValueError: if a setting is not possible.
     """
-    if objective not in criteria.CRITERIA:
-        known = ", ".join(criteria.CRITERIA)
+    if objective not in (*criteria.CRITERIA, LABELS):
+        known = ", ".join((*criteria.CRITERIA, LABELS))
         raise ValueError(f"objective must be one of {known}, got {objective!r}")
     if not class_names:
         raise ValueError("classes need names, and those of the data set are not known")
@@ -82,7 +85,9 @@ def clip(
         sizes, tokenizer = own_words(text, projection, merges)
     spoken_as = called(class_names, names)
     words = spoken(sizes, tokenizer, spoken_as, templates, dtype)
-    return by_words(
+    # With labels alone nothing but the words' classifier is of it.
+    criterion = criteria.CRITERIA.get(objective, criteria.cross_entropy)
+    method = by_words(
         backbone,
         # Of a CLIP it has no bias.
         Projector(
@@ -93,12 +98,15 @@ def clip(
             norms="all" if carried else "none",
         ),
         words,
-        criteria.CRITERIA[objective](**settings),
+        criterion(**settings),
         train_images=train_images,
         temperature=settings["temperature"],
         balanced=bool(balanced),
         carried=carried,
     )
+    if objective == LABELS:
+        return by_labels(method, temperature=settings["temperature"])
+    return method
 
 
 def by_words(

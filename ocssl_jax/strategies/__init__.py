@@ -12,9 +12,12 @@ from ocssl_jax.strategies.base import Strategy, chain
 from ocssl_jax.strategies.cassle import cassle, cassle_r
 from ocssl_jax.strategies.cla import cla_b, cla_e, cla_r
 from ocssl_jax.strategies.climb import climb
+from ocssl_jax.strategies.co2l import co2l
+from ocssl_jax.strategies.der import der
 from ocssl_jax.strategies.er import er
 from ocssl_jax.strategies.er_mir import er_mir
 from ocssl_jax.strategies.ewc import ewc
+from ocssl_jax.strategies.foster import foster
 from ocssl_jax.strategies.gem import gem
 from ocssl_jax.strategies.gen import gen
 from ocssl_jax.strategies.gen_mir import gen_mir
@@ -44,6 +47,9 @@ STRATEGIES: dict[str, Callable[..., Strategy]] = {
     "gem": gem,
     "icarl": icarl,
     "ewc": ewc,
+    "co2l": co2l,
+    "foster": foster,
+    "der": der,
     "gen": gen,
     "gen_mir": gen_mir,
     "ae": ae,
@@ -56,6 +62,9 @@ BOUNDARY_AWARE = frozenset(
     {
         "cassle",
         "cassle_r",
+        "co2l",
+        "foster",
+        "der",
         "er_mir",
         "ewc",
         "gem",
@@ -68,13 +77,36 @@ BOUNDARY_AWARE = frozenset(
 )
 
 # Strategies whose losses are a classifier's: of `method.name=supervised`, some of
-# clip too (`pairs.ROW_BY_ROW`).
+# clip too, or of it alone (`pairs.POOLED`).
 SUPERVISED = frozenset(
-    {"er_mir", "ewc", "gem", "icarl", "gen", "gen_mir", "ae", "ae_mir"}
+    {
+        "er_mir",
+        "ewc",
+        "gem",
+        "icarl",
+        "co2l",
+        "foster",
+        "der",
+        "gen",
+        "gen_mir",
+        "ae",
+        "ae_mir",
+    }
 )
 
 # Strategies whose dearest work is not due with every stream batch, but in a branch of
 # the step: at boundaries, or in an experience's last epoch.
 RARE = frozenset({"ewc", "icarl", "ae", "ae_mir"})
 
-__all__ = ["BOUNDARY_AWARE", "RARE", "STRATEGIES", "SUPERVISED", "Strategy", "chain"]
+# Strategies whose network has a last block for each task (`backbones.grown`).
+GROWING = frozenset({"der"})
+
+__all__ = [
+    "BOUNDARY_AWARE",
+    "GROWING",
+    "RARE",
+    "STRATEGIES",
+    "SUPERVISED",
+    "Strategy",
+    "chain",
+]

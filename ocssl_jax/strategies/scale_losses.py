@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from ocssl_jax.core import Array
-from ocssl_jax.losses import masked_mean, unit
+from ocssl_jax.losses import masked_mean, sup_con, unit
 
 BASE_TEMPERATURE = 0.07  # of SupCon: its loss is scaled by temperature / 0.07
 FLOOR = -1e9  # finite, unlike -inf: rows without company keep finite gradients
@@ -62,15 +62,8 @@ def contrast(
     Returns:
       [] the mean over both views of the anchors; 0 without anchors.
     """
-    n = len(mask)
-    u = unit(z.reshape(2 * n, -1))
-    logits = jnp.matmul(u, u.T, precision="highest") / temperature
-    other = ~jnp.eye(2 * n, dtype=bool)
-    seen = jnp.where(jnp.tile(mask, 2)[None, :] & other, logits, FLOOR)
-    log_p = logits - jax.nn.logsumexp(seen, axis=1)[:, None]
-    pull = jnp.tile(positive | jnp.eye(n, dtype=bool), (2, 2)) & other
-    mean = jnp.sum(jnp.where(pull, log_p, 0.0), axis=1) / jnp.sum(pull, axis=1)
-    return -temperature / BASE_TEMPERATURE * masked_mean(mean, jnp.tile(rows, 2))
+    rate = temperature / BASE_TEMPERATURE
+    return rate * sup_con(z, mask, rows, positive, temperature=temperature)
 
 
 def distillation(

@@ -29,7 +29,8 @@ SAFE = {
     "label": "bounded by the classes",
     "task": "bounded by the experiences",
     "epoch": "bounded by the stream's epochs",
-    "count": "bounded by the images of a centroid; of adam: stays at its largest",
+    # Of Adam it stays at its largest.
+    "count": "bounded by the images of a centroid, or by the tasks of a network",
     "next": "bounded: a place in the window",
     "size": "bounded by the width of the window",
     "matches": "stays at its largest number",
