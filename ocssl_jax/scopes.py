@@ -17,7 +17,6 @@ from ocssl_jax.accuracy import Record
 from ocssl_jax.data import Benchmark
 from ocssl_jax.errors import UsageError, one_of
 from ocssl_jax.metrics import summarise
-from ocssl_jax.probes import OFFLINE, PROBES
 
 CLASSIFIER = "classifier"  # among probes a supervised method's own head, never fitted
 Groups = list[range]  # tasks that share a classifier
@@ -150,6 +149,9 @@ def check_names(probe: ConfigDict, *, offline: bool) -> None:
     Raises:
       UsageError: naming the known ones.
     """
+    # Imported here: whoever reads results alone needs no JAX.
+    from ocssl_jax.probes import OFFLINE, PROBES
+
     known = (*PROBES, *OFFLINE, CLASSIFIER) if offline else (*PROBES, CLASSIFIER)
     for name in probe.names:
         if name in OFFLINE and not offline:

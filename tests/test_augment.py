@@ -490,7 +490,7 @@ def test_normalizer_is_the_base_transform():
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"name": "mirror"}, "simclr, common, simsiam, clip, glyphs, none"),
+        ({"name": "mirror"}, "simclr, common, simsiam, clip, crop_flip, glyphs, none"),
         ({"per": "image"}, "sample, batch"),
         ({"channels": 4}, "1 or 3"),
         ({"channels": 1}, "3 entries for 1 channel"),

@@ -97,6 +97,7 @@ def test_only_the_second_view_of_the_twins_is_solarised():
     assert 0.1 < dark[1].mean() < 0.3
 
 
+@pytest.mark.slow
 def test_a_set_for_two_views_makes_two():
     with pytest.raises(ValueError, match=r"'cassle_twins' is for 2 views .* not 1"):
         built("cassle_twins", views=1)

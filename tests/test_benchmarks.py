@@ -98,6 +98,7 @@ def test_the_parts_of_a_step_are_the_step(monkeypatch):
     assert all(seconds > 0 for seconds in seen.seconds.values())
 
 
+@pytest.mark.slow
 def test_objectives_of_clip_cost_what_info_nce_costs():
     cost = {
         name: objectives.counted(objectives.made(name, "convnet", {}))

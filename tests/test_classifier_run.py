@@ -200,6 +200,7 @@ def coded(variant, fidelity, network, data_dir):
         ),
     ],
 )
+@pytest.mark.slow
 def test_the_hybrid_runs_from_config_to_report(
     variant, fidelity, network, cifar10, tmp_path
 ):

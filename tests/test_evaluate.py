@@ -250,6 +250,7 @@ def test_a_label_budget_and_another_data_set(copy, run, data_dir):
     assert len(whole) == 6 and all(row.split(",")[3] == "0" for row in whole)
 
 
+@pytest.mark.slow
 def test_weights_to_start_from_are_read_once(run, data_dir, tmp_path):
     """Neither resuming, nor reading results again, nor evaluating asks for the file."""
     path = tmp_path / "start.safetensors"

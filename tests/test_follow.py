@@ -147,6 +147,7 @@ class StopsAfter(following.Stop):
         return len(lines) >= self._batches
 
 
+@pytest.mark.slow
 def test_stopped_it_saves_what_it_has_learnt_and_goes_on(tmp_path, capsys, monkeypatch):
     pictures, place = tmp_path / "pictures", tmp_path / "run"
     add(pictures, *names(0, 14))

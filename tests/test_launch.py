@@ -149,6 +149,7 @@ def test_a_corrupt_cache_file_is_named(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_workdirs_that_cannot_be_used(tmp_path):
     data = f"--config.stream.data_dir={tmp_path / 'data'}"
     other = tmp_path / "other"

@@ -214,6 +214,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(data_dir, tmp_path):
     saved.close()
 
 
+@pytest.mark.slow
 def test_per_seed_values_follow_the_order_of_the_seeds(data_dir, tmp_path):
     tables = {}
     for seeds in ((0, 1), (1, 0)):
@@ -251,6 +252,7 @@ def test_a_stop_that_was_asked_for_is_not_forgotten(data_dir, tmp_path):
     assert not (tmp_path / "run" / "summary.json").exists()
 
 
+@pytest.mark.slow
 def test_a_probe_ends_after_the_seed_that_it_is_at(data_dir, tmp_path, monkeypatch):
     config = config_with(
         data_dir,
@@ -301,6 +303,7 @@ def test_accuracies_lost_from_an_unfinished_run_are_missed(data_dir, tmp_path):
         experiment.run(config, folder, {})
 
 
+@pytest.mark.slow
 def test_a_report_that_was_deleted_is_made_again(data_dir, tmp_path):
     config = config_with(data_dir, strategy__name="none", stream__limit=2)
     folder = tmp_path / "run"
@@ -378,6 +381,7 @@ def save_pictures(root, *, seed=0):
         Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8)).save(path)
 
 
+@pytest.mark.slow
 def test_a_workdir_stays_with_its_data_wherever_they_lie(tmp_path):
     def run_on(root, **fields):
         config = config_with(

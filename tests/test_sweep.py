@@ -450,6 +450,7 @@ def test_folders_of_pictures_are_points_of_their_own(tmp_path):
         grid.points(CONFIG, [], values)  # the digits are the same everywhere
 
 
+@pytest.mark.slow
 def test_real_runs_one_of_which_diverges(sweep, tmp_path):
     flags = [
         *("--grid", "optimizer.learning_rate=0.1,1e30"),

@@ -24,6 +24,7 @@ from ocssl_jax.strategies import STRATEGIES
 # Every strategy, and every method with one of them.
 PAIRS = [f"{s}-{method_of(s)}" for s in STRATEGIES]
 PAIRS += [f"{strategy_of(m)}-{m}" for m in METHODS if m != "simclr"]
+RIDGE = "--config.probe.names=('ridge',)"  # the probe that is there at once
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +34,7 @@ def place(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def undisturbed(place) -> Path:
-    finish(command(place, place / "undisturbed"))
+    finish(command(place, place / "undisturbed", RIDGE))
     return place / "undisturbed"
 
 
@@ -44,7 +45,7 @@ def test_a_disturbed_run_ends_with_the_same_bits(place, undisturbed):
     The other signals save within the chunk that is under way, which is one batch here.
     """
     workdir = place / "disturbed"
-    args = command(place, workdir)
+    args = command(place, workdir, RIDGE)
     writing = moments(workdir, random.Random(7))["inside a checkpoint write"]
     assert killed(args, writing)
     for kind in (signal.SIGTERM, signal.SIGINT):
@@ -71,9 +72,8 @@ def test_a_disturbed_run_ends_with_the_same_bits(place, undisturbed):
 def test_every_strategy_and_method_survives_kills(place, pair):
     """Three kills each: at a random moment, in a checkpoint write, in a probe."""
     quiet, workdir = place / f"{pair}-quiet", place / f"{pair}-killed"
-    only = ("--config.probe.names=('ridge',)",)
-    finish(command(place, quiet, *only, variant=pair))
-    args = command(place, workdir, *only, variant=pair)
+    finish(command(place, quiet, RIDGE, variant=pair))
+    args = command(place, workdir, RIDGE, variant=pair)
     for name, moment in moments(workdir, random.Random(pair)).items():
         assert killed(args, moment), f"the run ended before it could be killed {name}"
         drafts = list((workdir / "checkpoints").glob("*.orbax-checkpoint-tmp"))
@@ -87,7 +87,7 @@ def test_every_strategy_and_method_survives_kills(place, pair):
 
 def test_a_finished_run_only_tells_its_results(place, undisturbed):
     before = {p: p.stat().st_mtime_ns for p in undisturbed.rglob("*") if p.is_file()}
-    output = finish(command(place, undisturbed))
+    output = finish(command(place, undisturbed, RIDGE))
     assert "| climb" in output and "| random encoder" in output
     after = {p: p.stat().st_mtime_ns for p in undisturbed.rglob("*") if p.is_file()}
     assert before == after
@@ -95,7 +95,7 @@ def test_a_finished_run_only_tells_its_results(place, undisturbed):
 
 @pytest.mark.slow
 def test_another_config_is_refused(place, undisturbed):
-    process = start(command(place, undisturbed, "--config.passes=3"))
+    process = start(command(place, undisturbed, RIDGE, "--config.passes=3"))
     output, _ = process.communicate(timeout=240)
     assert process.returncode == 2
     assert output.strip().count("\n") == 0

@@ -110,6 +110,7 @@ def test_all_epochs_but_the_last_are_for_the_autoencoder():
         assert (float(seen[i]["loss"]) > 0) == last
 
 
+@pytest.mark.slow
 def test_in_the_released_code_it_learns_on():
     found, seen = states(released())
     for before, after in pairwise(found):
@@ -125,6 +126,7 @@ def test_in_the_released_code_it_learns_on():
 
 
 @pytest.mark.parametrize("replays", [True, *slow(False)])
+@pytest.mark.slow
 def test_its_step_is_adams_on_the_mean_square(replays):
     """If asked, over decoded codes as well: here all that there are."""
     learning = made(**HALF) if replays else made()

@@ -63,6 +63,7 @@ def test_alignment_of_weight_zero_is_plain_replay(monkeypatch):
     assert all(m["loss_align"] == 0 for m in seen)
 
 
+@pytest.mark.slow
 def test_alignment_changes_training_and_stays_within_its_bounds():
     _, plain, _ = train(strategy__name="cla_e", strategy__align_weight=0.0)
     _, state, seen = train(strategy__name="cla_e", strategy__align_weight=2.0)
@@ -73,6 +74,7 @@ def test_alignment_changes_training_and_stays_within_its_bounds():
     assert all(m["loss_align"] != 0 and abs(m["loss_align"]) <= 2.0 for m in seen[2:])
 
 
+@pytest.mark.slow
 def test_ema_of_decay_0_is_the_learner_and_of_decay_1_its_start():
     start, state, _ = train(strategy__name="cla_e", strategy__ema_decay=0.0)
     for part, teacher in aligned(state).teacher.items():
