@@ -29,7 +29,7 @@ from ocssl_jax.core import (
     Stream,
 )
 from ocssl_jax.strategies.base import Strategy, stream_only
-from ocssl_jax.strategies.pool import Pooled, pool
+from ocssl_jax.strategies.pool import Pooled, classified_by, pool
 from ocssl_jax.strategies.scale_losses import distillation
 from ocssl_jax.strategies.spaces import space_of
 from ocssl_jax.strategies.teachers import frozen
@@ -113,19 +113,4 @@ def co2l(
         )
         return {"distill": distill_weight * term}
 
-    def end(
-        key: Key, state: Relating, learner: Learner, stream: Stream, out: Outputs
-    ) -> tuple[Relating, Model]:
-        del out
-        arrived = kept.add(key, state.pool, learner, stream)
-        return state._replace(pool=arrived), learner.model
-
-    return Strategy(
-        init=init,
-        begin=begin,
-        draw=draw,
-        loss=loss,
-        end=end,
-        metrics=lambda state: kept.metrics(state.pool),
-        head=lambda state, learner: kept.head(state.pool, learner),
-    )
+    return classified_by(kept, Strategy(init=init, begin=begin, draw=draw, loss=loss))

@@ -34,7 +34,7 @@ from ocssl_jax.core import (
 from ocssl_jax.losses import cross_entropy, masked_mean
 from ocssl_jax.strategies.base import Strategy
 from ocssl_jax.strategies.herding import NEVER
-from ocssl_jax.strategies.pool import Pooled, pool
+from ocssl_jax.strategies.pool import Pooled, classified_by, pool
 
 
 class Growing(NamedTuple):
@@ -113,21 +113,7 @@ def der(
         later = batch.mask & jnp.any(state.known)
         return {"auxiliary": auxiliary_weight * masked_mean(rows, later)}
 
-    def end(
-        key: Key, state: Growing, learner: Learner, stream: Stream, out: Outputs
-    ) -> tuple[Growing, Model]:
-        del out
-        arrived = kept.add(key, state.pool, learner, stream)
-        return state._replace(pool=arrived), learner.model
-
-    return Strategy(
-        init=init,
-        begin=begin,
-        loss=loss,
-        end=end,
-        metrics=lambda state: kept.metrics(state.pool),
-        head=lambda state, learner: kept.head(state.pool, learner),
-    )
+    return classified_by(kept, Strategy(init=init, begin=begin, loss=loss))
 
 
 def auxiliary(head: Head, e: Array, batch: Batch, state: Growing) -> Array:

@@ -28,6 +28,7 @@ from ocssl_jax.core import (
     Stream,
 )
 from ocssl_jax.memory import plain
+from ocssl_jax.memory.featureless import empty, keep
 from ocssl_jax.strategies.base import Strategy
 
 
@@ -50,16 +51,13 @@ def ewc(*, weight: float, samples: int, largest: float) -> Strategy:
     """
     store = plain("reservoir", samples, feature_decay=0.0)
 
-    def empty(stream: Stream) -> Any:
-        item = jax.tree.map(lambda rows: rows[0], stream.items())
-        return store.init(item, jnp.zeros((1,)))
-
     def init(key: Key, learner: Learner, stream: Stream) -> tuple[Any, Anchored]:
         del key
         # A true copy: the state is donated, and two leaves must not share one buffer.
         anchor = jax.tree.map(jnp.copy, learner.params)
         fisher = jax.tree.map(jnp.zeros_like, anchor)
-        return (), Anchored(anchor, fisher, empty(stream), stream.pool)
+        present = empty(store, stream.items())
+        return (), Anchored(anchor, fisher, present, stream.pool)
 
     def begin(
         key: Key, state: Anchored, learner: Learner, stream: Stream
@@ -69,7 +67,8 @@ def ewc(*, weight: float, samples: int, largest: float) -> Strategy:
             new = information(key, learner, items, real, state.pool)
             add = lambda old, f: old + jnp.minimum(f, largest)
             fisher = jax.tree.map(add, state.fisher, new)
-            return Anchored(learner.params, fisher, empty(stream), state.pool)
+            present = empty(store, stream.items())
+            return Anchored(learner.params, fisher, present, state.pool)
 
         ended = stream.boundary & (store.size(state.present) > 0)
         state = jax.lax.cond(ended, settled, lambda state: state, state)
@@ -89,14 +88,7 @@ def ewc(*, weight: float, samples: int, largest: float) -> Strategy:
         key: Key, state: Anchored, learner: Learner, stream: Stream, out: Outputs
     ) -> tuple[Anchored, Model]:
         del out
-        present = store.add(
-            key,
-            state.present,
-            stream.items(),
-            jnp.zeros((len(stream.mask), 1)),
-            stream.mask,
-            embed=learner.embed,
-        )
+        present = keep(key, store, state.present, stream.items(), stream.mask)
         return state._replace(present=present), learner.model
 
     return Strategy(

@@ -20,6 +20,7 @@ from jax.flatten_util import ravel_pytree
 
 from ocssl_jax.core import Array, Batch, Key, Learner, Model, Outputs, Params, Stream
 from ocssl_jax.losses import masked_mean
+from ocssl_jax.memory.featureless import empty, keep
 from ocssl_jax.memory.fifo import fifo
 from ocssl_jax.strategies.base import Strategy
 from ocssl_jax.strategies.gem_projection import projected
@@ -53,8 +54,7 @@ def gem(*, tasks: int, memory_size: int, margin: float) -> Strategy:
 
     def init(key: Key, learner: Learner, stream: Stream) -> tuple[Any, Tasks]:
         del key, learner
-        item = jax.tree.map(lambda rows: rows[0], stream.items())
-        one = store.init(item, jnp.zeros((1,)))
+        one = empty(store, stream.items())
         every = jax.tree.map(lambda x: jnp.repeat(x[None], tasks, axis=0), one)
         return (), Tasks(every, jnp.int32(-1))
 
@@ -92,10 +92,7 @@ def gem(*, tasks: int, memory_size: int, margin: float) -> Strategy:
     ) -> tuple[Tasks, Model]:
         del out
         held = jax.tree.map(lambda x: x[state.task], state.memory)
-        nothing = jnp.zeros((len(stream.mask), 1))
-        held = store.add(
-            key, held, stream.items(), nothing, stream.mask, embed=learner.embed
-        )
+        held = keep(key, store, held, stream.items(), stream.mask)
         put = lambda every, one: every.at[state.task].set(one)
         memory = jax.tree.map(put, state.memory, held)
         return state._replace(memory=memory), learner.model

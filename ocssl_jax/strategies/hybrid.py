@@ -36,6 +36,7 @@ from ocssl_jax.core import (
     Sample,
     Stream,
 )
+from ocssl_jax.memory.featureless import empty, keep
 from ocssl_jax.strategies.base import Strategy
 from ocssl_jax.strategies.coding import Coder, Coding, lens, make_coding, settled
 from ocssl_jax.strategies.past import classifying_memory, joined
@@ -126,8 +127,7 @@ def hybrid(
         state = Hybrid((), jnp.int32(-1), jnp.int32(0), coding.init(key), before)
         x, real = signed(stream.image), jnp.zeros(stream.mask.shape, bool)
         one = state._replace(now=coded(state, x, real, stream))
-        item = jax.tree.map(lambda rows: rows[0], items_of(one, stream))
-        return (), state._replace(memory=store.init(item, jnp.zeros((1,))))
+        return (), state._replace(memory=empty(store, items_of(one, stream)))
 
     def begin(
         key: Key, state: Hybrid, learner: Learner, stream: Stream
@@ -199,13 +199,12 @@ def hybrid(
         key: Key, state: Hybrid, learner: Learner, stream: Stream, out: Outputs
     ) -> tuple[Hybrid, Model]:
         del out
-        kept = store.add(
+        kept = keep(
             key,
+            store,
             state.memory,
             items_of(state, stream),
-            jnp.zeros((len(stream.mask), 1)),
             stream.mask & last(stream),
-            embed=learner.embed,
         )
         return state._replace(memory=kept, now=()), learner.model
 

@@ -38,6 +38,7 @@ from ocssl_jax.core import (
     Stream,
 )
 from ocssl_jax.losses import masked_mean, unit
+from ocssl_jax.memory.featureless import empty, keep
 from ocssl_jax.memory.fifo import fifo
 from ocssl_jax.strategies.base import Strategy
 from ocssl_jax.strategies.herding import (
@@ -93,15 +94,12 @@ def icarl(
             jnp.full(memory_size, NOT_CHOSEN, jnp.int32),
             *jax.tree.map(lambda x: rows(x.shape[1:], x), said),
         )
-        return (), Herd(exemplars, store.init(item, jnp.zeros((1,))))
+        return (), Herd(exemplars, empty(store, stream.items()))
 
     def settled(state: Herd, learner: Learner) -> Herd:
         """The state once the present task has ended."""
         exemplars = chosen(state.exemplars, state.present, store, learner)
-        empty = store.init(
-            jax.tree.map(lambda x: x[0], exemplars.items), jnp.zeros((1,))
-        )
-        return Herd(exemplars, empty)
+        return Herd(exemplars, empty(store, exemplars.items))
 
     def begin(
         key: Key, state: Herd, learner: Learner, stream: Stream
@@ -143,14 +141,7 @@ def icarl(
         key: Key, state: Herd, learner: Learner, stream: Stream, out: Outputs
     ) -> tuple[Herd, Model]:
         del out
-        present = store.add(
-            key,
-            state.present,
-            stream.items(),
-            jnp.zeros((len(stream.mask), 1)),
-            stream.mask,
-            embed=learner.embed,
-        )
+        present = keep(key, store, state.present, stream.items(), stream.mask)
         return state._replace(present=present), learner.model
 
     def head(state: Herd, learner: Learner) -> Head:

@@ -32,6 +32,7 @@ from ocssl_jax.core import (
 )
 from ocssl_jax.losses import masked_mean
 from ocssl_jax.memory import plain
+from ocssl_jax.memory.featureless import empty
 from ocssl_jax.strategies.base import Strategy
 from ocssl_jax.strategies.replay import stream_rows
 
@@ -96,8 +97,7 @@ def past_replay(
     def init(key: Key, learner: Learner, stream: Stream) -> tuple[Any, Past]:
         del key
         state = Past((), jnp.int32(-1), lowest(learner, stream))
-        item = jax.tree.map(lambda rows: rows[0], items_of(state, stream))
-        return (), state._replace(memory=memory.init(item, jnp.zeros((1,))))
+        return (), state._replace(memory=empty(memory, items_of(state, stream)))
 
     def begin(
         key: Key, state: Past, learner: Learner, stream: Stream

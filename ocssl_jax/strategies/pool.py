@@ -11,8 +11,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ocssl_jax.core import Array, Head, Key, Learner, Stream
+from ocssl_jax.core import Array, Head, Key, Learner, Model, Outputs, Stream
+from ocssl_jax.memory.featureless import empty, keep
 from ocssl_jax.memory.fifo import fifo
+from ocssl_jax.strategies.base import Strategy
 from ocssl_jax.strategies.classifier import balanced_classifier
 
 CHUNK = 100  # images encoded at once for the classifier
@@ -32,7 +34,7 @@ class Pool(NamedTuple):
 
     init: Callable[[Stream], Pooled]
     turn: Callable[[Pooled, Stream], Pooled]  # as a stream batch begins
-    add: Callable[[Key, Pooled, Learner, Stream], Pooled]  # as it ends
+    add: Callable[[Key, Pooled, Stream], Pooled]  # as it ends
     head: Callable[[Pooled, Learner], Head]  # fitted anew, which changes nothing
     metrics: Callable[[Pooled], dict[str, Array]]
 
@@ -51,30 +53,26 @@ def pool(
     """
     stores = [fifo(size, feature_decay=0.0) for size in (task_size, memory_size)]
 
-    def empty(stream: Stream) -> dict[str, Any]:
-        item = jax.tree.map(lambda rows: rows[0], stream.items())
-        new, old = (store.init(item, jnp.zeros((1,))) for store in stores)
+    def nothing(stream: Stream) -> dict[str, Any]:
+        new, old = (empty(store, stream.items()) for store in stores)
         return {"new": new, "old": old}
 
     def init(stream: Stream) -> Pooled:
         nobody = lambda: jnp.zeros(train_images, bool)
-        return Pooled(nobody(), nobody(), **empty(stream))
+        return Pooled(nobody(), nobody(), **nothing(stream))
 
     def turn(state: Pooled, stream: Stream) -> Pooled:
         def turned(state: Pooled) -> Pooled:
             here, before = jnp.zeros_like(state.here), state.before | state.here
-            return Pooled(before, here, **empty(stream))
+            return Pooled(before, here, **nothing(stream))
 
         return jax.lax.cond(stream.boundary, turned, lambda s: s, state)
 
-    def add(key: Key, state: Pooled, learner: Learner, stream: Stream) -> Pooled:
+    def add(key: Key, state: Pooled, stream: Stream) -> Pooled:
         known, fresh = state.before[stream.id], stream.mask & ~state.here[stream.id]
-        nothing = jnp.zeros((len(known), 1))
         new, old = (
-            store.add(
-                key, kept, stream.items(), nothing, fresh & own, embed=learner.embed
-            )
-            for store, kept, own in zip(
+            keep(key, store, held, stream.items(), fresh & own)
+            for store, held, own in zip(
                 stores, (state.new, state.old), (~known, known), strict=True
             )
         )
@@ -101,3 +99,20 @@ def pool(
         return dict(zip(("task_images", "memory_images"), sizes, strict=True))
 
     return Pool(init, turn, add, head, metrics)
+
+
+def classified_by(kept: Pool, strategy: Strategy) -> Strategy:
+    """`strategy`, whose state has a `pool`, with what arrives kept there and judged."""
+
+    def end(
+        key: Key, state: Any, learner: Learner, stream: Stream, out: Outputs
+    ) -> tuple[Any, Model]:
+        del out
+        arrived = kept.add(key, state.pool, stream)
+        return state._replace(pool=arrived), learner.model
+
+    return strategy._replace(
+        end=end,
+        metrics=lambda state: kept.metrics(state.pool),
+        head=lambda state, learner: kept.head(state.pool, learner),
+    )
