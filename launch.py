@@ -26,14 +26,12 @@ from ml_collections import config_flags
 from ocssl_jax import signals
 from ocssl_jax.commandline import (
     WRONG,
-    check_fields,
-    check_file,
     default_workdir,
     ending,
     fail,
     program,
-    why,
 )
+from ocssl_jax.config_files import check_flags, read
 
 DEFAULT = Path(__file__).resolve().parent / "configs" / "quickstart.py"
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Experiment.")
@@ -51,14 +49,13 @@ def parse(argv: list[str]) -> list[str]:
         sys.exit(0)
     try:
         ordered = in_order(argv)
-        check_file(ordered[1].partition("=")[2])
-        check_fields(ordered)
+        check_flags(ordered, read(ordered[1].partition("=")[2]))
         rest = flags.FLAGS(ordered)
         if len(rest) > 1:
             raise ValueError(f"unknown argument {rest[1]!r}; flags start with --")
         _ = _CONFIG.value.is_locked  # reads the file
     except (*WRONG, OSError) as error:
-        fail("launch.py", why(error))
+        fail("launch.py", str(error))
     return rest
 
 

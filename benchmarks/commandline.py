@@ -3,15 +3,26 @@
 import argparse
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from benchmarks import machine, tables
 from benchmarks.tables import Row
+from ocssl_jax.commandline import configured
+from ocssl_jax.config_files import ROOT
+from ocssl_jax.errors import UsageError
 
 NO_TORCH = "torch is not installed; pip install -e '.[bench]' brings it"
+
+
+class Parser(argparse.ArgumentParser):
+    """Refuses a command line in one line, without the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong with it, and leave."""
+        fail(message)
 
 
 def parser(text: str, *, cases: str = "", repeats: int) -> argparse.ArgumentParser:
@@ -22,7 +33,7 @@ def parser(text: str, *, cases: str = "", repeats: int) -> argparse.ArgumentPars
       cases: what `--case` chooses among, in words; there is none without.
       repeats: default of that flag.
     """
-    made = argparse.ArgumentParser(
+    made = Parser(
         prog=f"python -m benchmarks.{machine.program()}",
         description=text,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -66,10 +77,17 @@ def parsed(
     return args
 
 
-def fields_of(args: argparse.Namespace, known: Mapping[str, Any]) -> dict[str, Any]:
-    """The config fields that the flags give, of the types of those that are known."""
-    pairs = (word.removeprefix("--config.").split("=", 1) for word in args.fields)
-    return {name: type(known[name])(value) for name, value in pairs}
+def fields_of(
+    made: argparse.ArgumentParser, args: argparse.Namespace, source: str
+) -> dict[str, Any]:
+    """The fields of the config `source` that the flags give, as launch.py reads them.
+
+    Leaves with code 2 at one that it would refuse.
+    """
+    try:
+        return configured([f"--config={ROOT / source}", *args.fields])[1]
+    except UsageError as error:
+        made.error(str(error))
 
 
 def positive(word: str) -> int:
@@ -105,7 +123,7 @@ def finish(args: Any, device: str, rows: Sequence[Row]) -> None:
         tables.write(args.json, found, rows)
 
 
-def fail(reason: str) -> None:
+def fail(reason: str) -> NoReturn:
     """Say in one line why nothing can be measured, and leave with code 2."""
     print(f"benchmarks.{machine.program()}: {reason}", file=sys.stderr)
     sys.exit(2)

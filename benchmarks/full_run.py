@@ -26,7 +26,8 @@ from benchmarks import against_torch, commandline
 from benchmarks.tables import Row
 from benchmarks.workers import Failed
 from ocssl_jax import settings, workdir
-from ocssl_jax.commandline import ROOT, configured, ending
+from ocssl_jax.commandline import configured, ending
+from ocssl_jax.config_files import ROOT
 
 CONFIG = f"--config={ROOT / 'configs' / 'climb_cifar100.py'}:20"
 SMALL = (

@@ -23,7 +23,7 @@ from benchmarks.memories import noise
 from benchmarks.tables import Row
 from benchmarks.timing import Clock, interleaved, timed
 from configs import clip_small
-from ocssl_jax import dotted, flops, settings
+from ocssl_jax import flops, settings
 from ocssl_jax.backbones import BACKBONES
 from ocssl_jax.compiling import jit
 from ocssl_jax.core import Stream
@@ -114,8 +114,7 @@ def main() -> None:
     parser.add_argument("--network", default=NETWORK, choices=tuple(BACKBONES))
     args = commandline.parsed(parser, config=True)
     names = commandline.chosen(parser, args.case, CASES)
-    known = dotted.flat(clip_small.get_config().to_dict())
-    typed = commandline.fields_of(args, known)
+    typed = commandline.fields_of(parser, args, "configs/clip_small.py")
     found = rows(args, names, (SMALL if args.small else {}) | typed)
     commandline.finish(args, jax.devices()[0].device_kind, found)
 

@@ -21,7 +21,7 @@ from benchmarks.step import whole
 from benchmarks.tables import Row
 from benchmarks.timing import interleaved
 from configs import speed_small
-from ocssl_jax import dotted, flops, settings
+from ocssl_jax import flops, settings
 
 CASES = ("plain", "random", "all", "rals")
 STEPS = 10
@@ -70,8 +70,7 @@ def main() -> None:
     parser = commandline.parser(__doc__, cases="the selections", repeats=10)
     args = commandline.parsed(parser, config=True)
     names = commandline.chosen(parser, args.case, CASES)
-    known = dotted.flat(speed_small.get_config().to_dict())
-    typed = commandline.fields_of(args, known)
+    typed = commandline.fields_of(parser, args, "configs/speed_small.py")
     found = rows(names, (SMALL if args.small else {}) | typed, args.repeats)
     commandline.finish(args, jax.devices()[0].device_kind, found)
 

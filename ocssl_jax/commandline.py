@@ -1,12 +1,9 @@
 """What the commands share: configs with fields changed by flags, one-line endings."""
 
 import argparse
-import keyword
 import os
-import re
-import runpy
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
@@ -14,7 +11,7 @@ from typing import Any, NoReturn
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from ocssl_jax import signals
+from ocssl_jax import config_files, signals
 from ocssl_jax.errors import (
     Interrupted,
     StorageError,
@@ -24,7 +21,6 @@ from ocssl_jax.errors import (
 )
 from ocssl_jax.unread import outlive_readers
 
-ROOT = Path(__file__).resolve().parents[1]  # the checkout, with launch.py and configs/
 FAILED = 1  # exit code where training, memory or disk failed
 FULL = "RESOURCE_EXHAUSTED"  # what JAX says of a device without free memory
 TOO_LARGE = (
@@ -126,17 +122,6 @@ def ending(program: str, folder: Path) -> Iterator[None]:
         leave(FAILED, program, f"{TOO_LARGE}; what was saved before is kept")
 
 
-def why(error: BaseException) -> str:
-    """One line of words for what reading flags and config raised, one of `WRONG`."""
-    if not isinstance(error, AttributeError | KeyError):
-        return " ".join(str(error).split())
-    words = str(error.args[0]) if error.args else str(error)
-    for noise in ("\\n", "\\", "'"):  # it is the text of another error
-        words = words.replace(noise, " ")
-    hint = " ".join(words.split()).strip('"')
-    return f"the config has no field {hint}; configs/default.py lists every field"
-
-
 def configured(arguments: Sequence[str]) -> tuple[ConfigDict, dict[str, Any]]:
     """The config that launch.py would read, and the fields set by flags.
 
@@ -150,29 +135,13 @@ def configured(arguments: Sequence[str]) -> tuple[ConfigDict, dict[str, Any]]:
     values = flags.FlagValues()  # its own: the fields' flags are made as it is parsed
     held = config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=argv)
     try:
-        check_file(arguments[0].partition("=")[2])
-        check_fields(arguments)
+        config_files.check_flags(
+            arguments, config_files.read(arguments[0].partition("=")[2])
+        )
         values(argv)
         return held.value, config_flags.get_override_values(values["config"])
     except WRONG as error:
-        raise UsageError(why(error)) from error
-
-
-def check_fields(arguments: Iterable[str]) -> None:
-    """Raise unless every `--config.FIELD=VALUE` names a field as one is written.
-
-    Raises:
-      ValueError: quoting the first that does not; its parser would answer in riddles.
-    """
-    for argument in arguments:
-        name = argument.lstrip("-").partition("=")[0]
-        if not (argument.startswith("-") and name.startswith("config.")):
-            continue
-        written = re.fullmatch(r"config(\.[^\W\d]\w*(\[\d+\])*)+", name)
-        if not written or any(map(keyword.iskeyword, name.split("."))):
-            raise ValueError(
-                f"--{name} names no field; one is written --config.stream.tasks=5"
-            )
+        raise UsageError(str(error)) from error
 
 
 def field_flags(rest: Sequence[str]) -> tuple[str, ...]:
@@ -195,28 +164,7 @@ def own_configs_first() -> None:
     Not one of the current folder, which -m has put first.
     """
     here = ("", str(Path.cwd()))
-    sys.path[:] = [str(ROOT), *sys.path[sys.path[0] in here :]]
-
-
-def check_file(name: str) -> None:
-    """Raise unless the config file is there and gives a config.
-
-    Raises:
-      ValueError: naming the file, and what is wrong with it or which ones there are.
-    """
-    path, _, variant = name.partition(":")
-    if not Path(path).is_file():
-        own = sorted(f"configs/{path.name}" for path in ROOT.glob("configs/*.py"))
-        known = ", ".join(own)
-        raise ValueError(f"config file {path!r} not found; the project's are {known}")
-    try:
-        get_config = runpy.run_path(path)["get_config"]
-        found = get_config(variant) if variant else get_config()
-    except Exception as error:  # the file is the user's code and may raise anything
-        reason = f"{type(error).__name__}: {error}"
-        raise ValueError(f"config file {name} cannot be used ({reason})") from error
-    if not isinstance(found, ConfigDict):
-        raise ValueError(f"config file {name}: get_config() must return a ConfigDict")
+    sys.path[:] = [str(config_files.ROOT), *sys.path[sys.path[0] in here :]]
 
 
 def default_workdir(source: str, suffix: str = "") -> Path:

@@ -28,7 +28,6 @@ from absl import logging
 
 from ocssl_jax import signals
 from ocssl_jax.commandline import (
-    ROOT,
     Parser,
     configured,
     default_workdir,
@@ -37,6 +36,7 @@ from ocssl_jax.commandline import (
     own_configs_first,
     program,
 )
+from ocssl_jax.config_files import ROOT
 
 PROGRAM = "ocssl_jax.follow"
 

@@ -24,6 +24,7 @@ class Progress:
     def __init__(self, run: "Run", name: str):
         """Show where `run` stands."""
         self._began, self._first = time.monotonic(), run.step
+        self._compiled = False
         self._said = -math.inf
         self._seeds = len(run.config.seeds)
         self._bar = tqdm(
@@ -68,9 +69,21 @@ class Progress:
             self._said, total = now, str(run.course.total)
             self.say(
                 f"{run.name}: batch {run.step:>{len(total)}}/{total}  "
-                f"loss {loss:.3f}  {rate:.1f} images/s  "
-                f"{_left(run, self._first, self._began)} left"
+                f"loss {loss:.3f}  {self._pace(run, now, rate)}"
             )
+        if not self._compiled:
+            self._began, self._first, self._compiled = now, run.step, True
+
+    def _pace(self, run: "Run", now: float, rate: float) -> str:
+        """Speed and time to the end of the stream; of the first chunk what it took.
+
+        Most of that is compiling, from which nothing follows for the others.
+        """
+        spent, interval = now - self._began, tqdm.format_interval
+        if not self._compiled:
+            return f"compiled and learnt in {interval(spent)}"
+        left = spent / (run.step - self._first) * (run.course.total - run.step)
+        return f"{rate:.1f} images/s  {interval(left)} left"
 
     def probing(self, run: "Run") -> None:
         """Say that the encoder is being judged, which can take a while."""
@@ -91,9 +104,3 @@ class Progress:
             f"{run.name}: experience {experience + 1}"
             f"/{len(run.experiment.bench.test)}  {'  '.join(words)}"
         )
-
-
-def _left(run: "Run", first: int, began: float) -> str:
-    """Estimated time to the end of the stream, h:mm:ss."""
-    each = (time.monotonic() - began) / max(run.step - first, 1)
-    return tqdm.format_interval(each * (run.course.total - run.step))

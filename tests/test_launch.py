@@ -63,7 +63,7 @@ MORE = [
     (["--config.stream.tasks=3"], ["10 classes make 1, 2, 5, 10 equal tasks"]),
     (["--config.stream.kind=blured"], ["class, irregular, blurred, domain, iid"]),
     (["--config.seeds=0,0"], ["differ"]),
-    (["--config.stream.taks=3"], ['Did you mean "tasks"']),
+    (["--config.stream.taks=3"], ["did you mean 'tasks'"]),
     (["--config.seeds[0]=5"], ["seeds[0]"]),
     (["--config.stream.batch_size=100000"], ["at most 1299"]),
     (["--config.method.simclr.temperature=0"], ["temperature must be above 0"]),
@@ -75,8 +75,8 @@ MORE = [
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        (["--config.optimizer.lrr=0.5"], ["lrr", "configs/default.py"]),
-        (["--config.nogroup.x=1"], ["nogroup"]),
+        (["--config.optimizer.lrr=0.5"], ["no field 'lrr'", "configs/default.py"]),
+        (["--config.nogroup.x=1"], ["config has no field 'nogroup'"]),
         (["--config.passes=2.5"], ["passes", "2.5"]),
         (["--config=nosuch.py"], ["nosuch.py"]),
         (["--confg=x"], ["confg"]),
