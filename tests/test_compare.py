@@ -169,6 +169,25 @@ def test_several_numbers_of_tasks_make_the_papers_table(compare, tmp_path):
     assert list(other[0]) == ["strategy", "forgetting4", "forgetting10"]
 
 
+def test_the_papers_table_tells_who_has_fewer_seeds(compare, tmp_path):
+    def papers(name, *seeds):
+        return [
+            fake_run(
+                tmp_path / f"{name}{tasks}",
+                seeds=own,
+                tasks=tasks,
+                strategy__name=name,
+            )
+            for tasks, own in zip((4, 10), seeds, strict=True)
+        ]
+
+    same = [*papers("climb", (0, 1), (0, 1)), *papers("none", (0, 1), (0, 1))]
+    assert "seeds" not in parsed(compare(*same), 0)[0]
+    few = papers("er", (0,), (0, 1))
+    rows = parsed(compare(*same, *few), 0)
+    assert [row["seeds"] for row in rows] == ["2", "2", "1, 2"]
+
+
 def test_a_strategy_run_with_several_settings_has_a_row_each(compare, tmp_path):
     folders = [
         fake_run(

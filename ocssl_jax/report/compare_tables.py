@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
@@ -47,7 +47,8 @@ def published(rows: Sequence[Line], names: Sequence[str]) -> list[Table]:
     """A table a data set, its columns by number of tasks.
 
     The layout of the papers: a line a strategy, columns such as CA20 FA20 CA50 FA50.
-    Only finished runs are in it, and only data sets with several numbers of tasks.
+    Only finished runs are in it, and only data sets with several numbers of tasks. If
+    not all have as many seeds, a column tells how many.
     """
     found = []
     done = [row for row in rows if row.finished]
@@ -56,6 +57,7 @@ def published(rows: Sequence[Line], names: Sequence[str]) -> list[Table]:
         tasks = sorted({row.stream.tasks for row in members})
         if len(tasks) > 1:
             head = ["strategy", *(f"{name}{n}" for n in tasks for name in names)]
+            lines = _variants(members)
             body = [
                 [label]
                 + [
@@ -63,10 +65,20 @@ def published(rows: Sequence[Line], names: Sequence[str]) -> list[Table]:
                     for n in tasks
                     for name in names
                 ]
-                for label, cells in _variants(members)
+                for label, cells in lines
             ]
+            if len({len(row.seeds) for row in members}) > 1:
+                head.insert(1, "seeds")
+                for texts, (_, cells) in zip(body, lines, strict=True):
+                    texts.insert(1, _counts(cells))
             found.append(Table(data, head, body))
     return found
+
+
+def _counts(cells: Mapping[int, Line]) -> str:
+    """How many seeds a row has, for each number of tasks where they differ: '3, 5'."""
+    counts = [str(len(cells[n].seeds)) for n in sorted(cells)]
+    return ", ".join(counts if len(set(counts)) > 1 else counts[:1])
 
 
 def _variants(members: Sequence[Line]) -> list[tuple[str, dict[int, Line]]]:
