@@ -13,15 +13,7 @@ from typing import Any
 from flax.errors import FlaxError
 from ml_collections import ConfigDict
 
-from ocssl_jax import (
-    accuracy,
-    dotted,
-    encoders,
-    labels,
-    rates,
-    scopes,
-    workdir,
-)
+from ocssl_jax import accuracy, dotted, encoders, labels, rates, scopes, workdir
 from ocssl_jax.asked import asked_for, name_of
 from ocssl_jax.build import Experiment, build
 from ocssl_jax.core import Variables
