@@ -97,16 +97,20 @@ def test_a_long_run_grows_in_nothing(tmp_path, capsys):
     spent = np.diff(clock) / np.diff(steps)  # seconds a logged line
     early, late = np.median(spent[5:25]), np.median(spent[-20:])
     saved = sorted((folder / "checkpoints").glob("[0-9]*"))
+    few = lambda seen: np.quantile(seen, 0.1)
     with capsys.disabled():
         print(
             f"{BATCHES} batches, {1000 * np.median(spent) / LOGGED:.2f} ms of CPU time "
             f"each (last over first: {late / early:.2f}); "
             f"{memory[-1] / 2**20:.0f} MiB, grown by {100 * growth:.2f} % over the "
-            f"second half; at most {max(arrays)} arrays; files "
+            f"second half; {few(arrays):.0f} to {max(arrays)} arrays; files "
             f"{size(folder) / 2**20:.2f} MiB"
         )
     assert growth < 0.02
-    assert max(arrays[len(arrays) // 2 :]) <= max(arrays[: len(arrays) // 2]) + 20
+    # How many a step has under way depends on when one looks; few are there between
+    # steps. Not the fewest: a run that ends lets all of them go.
+    quarter = len(arrays) // 4
+    assert few(arrays[-quarter:]) <= few(arrays[quarter : 2 * quarter])
     assert late < 2 * early  # a step that slows down would be seen
     assert len(saved) == 2  # checkpoint.keep
     assert size(saved[1]) < 1.5 * size(saved[0])  # compressed, so not quite equal
