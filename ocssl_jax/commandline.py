@@ -141,7 +141,7 @@ def configured(arguments: Sequence[str]) -> tuple[ConfigDict, dict[str, Any]]:
         values(argv)
         return held.value, config_flags.get_override_values(values["config"])
     except WRONG as error:
-        raise UsageError(str(error)) from error
+        raise UsageError(" ".join(str(error).split())) from error
 
 
 def field_flags(rest: Sequence[str]) -> tuple[str, ...]:

@@ -61,7 +61,10 @@ def imported(flag):
 MORE = [
     (["--config=configs/climb_cifar100.py:33"], ["20, 50, 100"]),
     (["--config.stream.tasks=3"], ["10 classes make 1, 2, 5, 10 equal tasks"]),
-    (["--config.stream.kind=blured"], ["class, irregular, blurred, domain, iid"]),
+    (
+        ["--config.stream.kind=blured"],
+        ["class, irregular, blurred, domain, permuted, iid"],
+    ),
     (["--config.seeds=0,0"], ["differ"]),
     (["--config.stream.taks=3"], ["did you mean 'tasks'"]),
     (["--config.seeds[0]=5"], ["seeds[0]"]),
