@@ -117,8 +117,8 @@ def remember(config: ConfigDict, name: str, images: int, *, task_size: int) -> N
     if name in ("co2l", "der"):
         config.strategy[name].task_size = task_size
     if name == "icarl":
-        # Its mean is over classes too: this makes it their sum.
-        weight = float(config.stream.classes or len(config.stream.order))
+        # Its mean is over all classes of the data set: this makes it their sum.
+        weight = float(len(config.stream.order))
         config.strategy.icarl.update(
             {"task_size": task_size, "distill_weight": weight, "temperature": 2.0}
         )

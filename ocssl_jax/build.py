@@ -24,6 +24,7 @@ from ocssl_jax.strategies import STRATEGIES
 from ocssl_jax.stream_checks import (
     check_classes,
     check_domains,
+    check_exemplars,
     check_experiences,
     check_labels,
 )
@@ -97,9 +98,12 @@ def build(
     learning = learning_of(config)
     if learning.head:
         check_classes(config, dataset, bench)
+    check_exemplars(config, bench)
     for name in config.baselines:
         if name not in INITIAL:  # told now, not when the baseline's turn comes
-            learning_of(as_baseline(config, name))
+            other = as_baseline(config, name)
+            learning_of(other)
+            check_exemplars(other, bench)
     probes = {
         name: probe_of(config, name)
         for name in config.probe.names

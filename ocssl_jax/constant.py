@@ -26,7 +26,7 @@ def judge_constant(
     more = lambda way: way.scope == "upto" or way.defines == "classifier"
     growing = [way for way in ways if more(way)]
     others = [way for way in ways if not more(way)]
-    once = judge(probes, others, images, features, seed=seed, after=0).test
+    once = judge(probes, others, images, features, seed=seed, after=0, met=met).test
     held = hold(once, experiences=1 + max(after))
     records = [record for record in held if record.after_experience in after]
     for experience in after:

@@ -143,7 +143,9 @@ class Method(NamedTuple):
     views: int = 2  # of every image in a pass
     pooled: bool = False  # its loss needs the batch's `pool`
     whole: bool = False  # its loss is one of all rows together, a `distill` of z1, z2
-    met: bool = False  # its head chooses among the classes met so far
+    # (model, pool [k]) -> model that has met the classes of a `pool`, among which, and
+    # those met before, its head chooses; None: it chooses among all.
+    meet: Callable[[Model, Array], Model] | None = None
     # Parts of `model` that are about a run's images: no other run goes on with them.
     own: tuple[str, ...] = ()
     # Of methods whose classes are directions among the projections:

@@ -150,7 +150,7 @@ def judged(
                 features._replace(views=views),
                 seed=seed,
                 after=after,
-                met=learning.method.met,
+                met=learning.method.meet is not None,
             )
             records, chosen = [*records, *found.test], [*chosen, *found.rates]
             if chosen:

@@ -35,7 +35,7 @@ class Judge:
         self.last = int(experiment.schedules[0].experience[-1])
         self.images = probing(experiment, config) if config.probe.names else None
         self.ways = scopes.variants(config.probe, iid=config.stream.kind == "iid")
-        self.met = experiment.learning.method.met
+        self.met = experiment.learning.method.meet is not None
         self.encode = Encoder(
             experiment.learning.encode, batch_size=config.probe.batch_size
         )

@@ -165,6 +165,11 @@ def needs_pool(config: ConfigDict, method: Method) -> None:
                 f"config.method.{name}.objective must be {POOLED[asked]} with strategy "
                 f"{asked!r}, got {objective!r}"
             )
+        if asked == "der" and config.stream.kind == "blurred":
+            raise UsageError(
+                "config.stream.kind must not be blurred with strategy 'der', whose "
+                "network has a block for each experience and none for those between"
+            )
         if config.stream.memory and asked == "icarl":
             raise UsageError(
                 f"config.stream.memory must be 0 with strategy {asked!r}, which has "
@@ -177,7 +182,7 @@ def needs_pool(config: ConfigDict, method: Method) -> None:
                 f"with strategy {asked!r}, the images of stream.memory, got "
                 f"{config.strategy.memory_size}"
             )
-    if "zero_shot" in config.baselines and not method.met:
+    if "zero_shot" in config.baselines and not method.meet:
         raise UsageError(
             "config.baselines: 'zero_shot' needs a classifier by words "
             f"(method.name=clip), got {config.method.name!r}"

@@ -33,6 +33,8 @@ def make_passing(method: Method, strategy: Strategy, *, prepare: Prepare) -> Ste
         loss = jnp.zeros(stream.mask.shape)
         out = Outputs(loss, seen.e[None], seen.z[None], ())
         kept, model = strategy.end(k_end, kept, learner, stream, out)
+        if method.meet and stream.pool is not None:
+            model = method.meet(model, stream.pool)
         step = state.step + 1
         return dataclasses.replace(state, strategy=kept, model=model, step=step), {}
 

@@ -149,7 +149,8 @@ def judge(
       seed: of the run; all classifiers of a probing share one key.
       after: the experience just learnt.
       met: whether the method's own classifier chooses among the classes of the
-        experiences so far, where there are such, else among all it has an output for.
+        experiences so far, of a shuffled stream among all of its classes; else among
+        all that it has an output for.
 
     Raises:
       TrainingError: if features are not finite. The parameters may be: large ones
@@ -167,8 +168,8 @@ def judge(
         name, accuracy = way.label, np.full((len(asked), images.tasks), np.nan)
         for tasks in way.groups(images.tasks, after):
             if way.probe == CLASSIFIER:
-                some = met and way.defines == "classifier"
-                known = images.met(after) if some else None
+                last = after if way.defines == "classifier" else images.tasks - 1
+                known = images.met(last) if met else None
                 predict: Predict | None = own(features, known)
             else:
                 fit, share = probes[way.probe], images.shares[way.ratio]

@@ -112,6 +112,20 @@ def check_classes(config: ConfigDict, dataset: Dataset, bench: Benchmark) -> Non
         )
 
 
+def check_exemplars(config: ConfigDict, bench: Benchmark) -> None:
+    """Refuse fewer exemplars than classes: each has the same number, which were 0.
+
+    Raises:
+      UsageError: saying how many there must be.
+    """
+    held, least = config.strategy.memory_size, len(set().union(*bench.classes))
+    if config.strategy.name == "icarl" and held < least:
+        raise UsageError(
+            f"config.strategy.memory_size must be at least {least} with strategy "
+            f"'icarl', an image of each class, got {held}"
+        )
+
+
 def _some(names: Sequence[str]) -> str:
     """The first few of many names."""
     shown = ", ".join(names[:SHOWN])

@@ -240,7 +240,10 @@ def test_the_variants_of_clip_are_what_they_are_called():
     load_ = lambda variant: clip_cifar100.get_config(variant)
     sizes = [load_(f"gcl{m}").stream.memory for m in ("", "-none", "-small", "-large")]
     assert sizes == [500, 0, 500, 2000]
-    assert load_("icarl-large").strategy.memory_size == 2000
+    icarl = load_("icarl-large").strategy
+    assert (icarl.memory_size, icarl.icarl.distill_weight) == (2000, 100)
+    # A mean over outputs, of which there are as many as the data set has classes.
+    assert clip_small.get_config("icarl").strategy.icarl.distill_weight == 100
     assert load_("joint").stream.kind == "iid" and load_("joint").stream.epochs == 3
     assert load_("zero_shot").stream.known == 10
     assert load_("gdro").stream.balanced == 16 and not load_("gcl").stream.balanced

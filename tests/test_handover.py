@@ -92,6 +92,17 @@ def test_what_passes_by_is_remembered_and_not_learnt(strategy):
     assert len(set(ranks.tolist())) == 18  # each batch has numbers of its own
 
 
+@pytest.mark.parametrize("strategy", ["none", "ewc"])
+def test_classes_that_pass_by_are_met(strategy):
+    """Later ones are told from them: cross entropy is among the classes met."""
+    batches = list(stream(11, short=False, labelled=True))
+    _, state = passed(strategy, batches[:10], method__name="clip")
+    assert np.flatnonzero(state.model["seen"]).tolist() == [0, 1, 2, 3]
+    made = tiny_learning(strategy__name=strategy, method__name="clip", passes=1)
+    state, _ = jax.jit(made.step)(state, batches[10])
+    assert np.flatnonzero(state.model["seen"]).tolist() == [0, 1, 2, 3, 4, 5]
+
+
 def test_a_teacher_is_told_of_what_passes_by():
     """CaSSLe's teacher of the second experience is the learner of the first."""
     first, *rest = stream(2, short=False)

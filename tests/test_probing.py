@@ -513,10 +513,10 @@ def test_the_streams_own_folder_is_where_another_data_set_is_looked_for(tmp_path
     assert len(bench.test) == 1 and len(bench.test[0]) == len(own.test_label)
 
 
-def classifying(after, ways):
-    """Rows of a method's own classifier, which takes every image for class 0."""
+def classifying(after, ways, *, met=False, first=0):
+    """Rows of a method's own classifier, which takes every image for class `first`."""
     images, features = made()
-    head = {"kernel": np.zeros((1, 6)), "bias": -np.arange(6.0)}
+    head = {"kernel": np.zeros((1, 8)), "bias": -abs(np.arange(8.0) - first)}
     return judge(
         {"nearest": nearest()},
         ways,
@@ -524,7 +524,20 @@ def classifying(after, ways):
         features._replace(head=head),
         seed=0,
         after=after,
+        met=met,
     ).test
+
+
+@pytest.mark.parametrize("iid", [False, True])
+def test_a_classifier_that_knows_whom_it_has_met_chooses_among_these(iid):
+    """Of 8 classes that it has outputs for 6 come: the last, 5, is nearest to 7."""
+    own = Variant(CLASSIFIER, "joint", 1.0, False, iid=iid)
+    rows = classifying(2, [own], met=True, first=7)
+    assert [row.accuracy for row in rows] == [0.0, 0.0, 50.0]
+    assert [row.accuracy for row in classifying(2, [own], first=7)] == [0.0] * 3
+    if not iid:  # after two tasks 3 is the nearest of the classes met
+        rows = classifying(1, [own], met=True, first=7)
+        assert [row.accuracy for row in rows] == [0.0, 50.0]
 
 
 @pytest.mark.parametrize("after", [0, 1, 2])

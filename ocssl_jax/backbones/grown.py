@@ -95,7 +95,8 @@ class Grown(NamedTuple):
             **jax.tree.map(keep, shared["params"], own),
             **only(variables["params"], self.last),
         }
-        given = {"params": params, "batch_stats": held["now"]}
+        # Of a network without BN it is empty, and files keep nothing that is empty.
+        given = {"params": params, "batch_stats": held.get("now", {})}
         look: Any = {"train": train, "mask": mask}
         new: Any
         moved: Any = {}

@@ -53,7 +53,8 @@ def by_labels(method: Method, *, temperature: float) -> Method:
             alike(batch.items["label"], batch.mask),
             temperature=temperature,
         )
-        after = model | {"seen": model["seen"] | (batch.pool > 0)}
+        assert method.meet is not None
+        after = method.meet(model, batch.pool)
         each = jnp.broadcast_to(total, batch.mask.shape)
         return Outputs(each, jnp.stack(e), both, after)
 

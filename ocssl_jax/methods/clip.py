@@ -152,14 +152,13 @@ def by_words(
         assert batch.pool is not None
         found = forward(params, model, batch.views[0], train=train, mask=batch.mask)
         cosines = similarities(found.z, words.rows(params["text"]))
-        classes = criteria.Classes(
-            words.identity, batch.pool, model["seen"] | (batch.pool > 0)
-        )
+        met = meet(found.model, batch.pool)
+        classes = criteria.Classes(words.identity, batch.pool, met["seen"])
         kept = jax.tree.unflatten(structure, list(model["objective"].values()))
         rows = rows_of(batch, balanced=balanced)
         total, kept, told = criterion.loss(kept, cosines, rows, classes)
         total = _told(total, told)
-        after = found.model | {"seen": classes.seen, "objective": _named(kept)}
+        after = met | {"objective": _named(kept)}
         each = jnp.broadcast_to(total, batch.mask.shape)
         return Outputs(each, found.e[None], found.z[None], after)
 
@@ -179,7 +178,7 @@ def by_words(
         head=lambda params: compared(params, words.rows(params["text"])),
         views=1,
         whole=True,
-        met=True,
+        meet=meet,
         pooled=True,
         own=("objective", "seen"),
         logits=logits,
@@ -198,6 +197,11 @@ def rows_of(batch: Batch, *, balanced: bool) -> criteria.Batch:
         share = jnp.sum(pool) / jnp.maximum(pool[label] * jnp.sum(mask), 1)
     image, id = batch.items["image"], batch.items["id"]
     return criteria.Batch(image, label, id, mask, jnp.where(mask, share, 0.0))
+
+
+def meet(model: Model, pool: Array) -> Model:
+    """The classes of a `pool` [k] are met."""
+    return model | {"seen": model["seen"] | (pool > 0)}
 
 
 def _told(total: Array, told: Mapping[str, Array]) -> Array:

@@ -28,7 +28,7 @@ from ocssl_jax.core import (
     Stream,
 )
 from ocssl_jax.memory import plain
-from ocssl_jax.memory.featureless import empty, keep
+from ocssl_jax.memory.featureless import absent, empty, keep
 from ocssl_jax.strategies.base import Strategy
 
 
@@ -38,7 +38,6 @@ class Anchored(NamedTuple):
     anchor: Params  # the method's, when the last experience had ended
     fisher: Params  # likewise, at least 0
     present: Any  # a memory of some of the present experience
-    pool: Array | None  # of the present experience, see `Stream`
 
 
 def ewc(*, weight: float, samples: int, largest: float) -> Strategy:
@@ -57,24 +56,24 @@ def ewc(*, weight: float, samples: int, largest: float) -> Strategy:
         anchor = jax.tree.map(jnp.copy, learner.params)
         fisher = jax.tree.map(jnp.zeros_like, anchor)
         present = empty(store, stream.items())
-        return (), Anchored(anchor, fisher, present, stream.pool)
+        return (), Anchored(anchor, fisher, present)
 
     def begin(
         key: Key, state: Anchored, learner: Learner, stream: Stream
     ) -> tuple[Anchored, Model]:
+        classes = None if stream.pool is None else len(stream.pool)
+
         def settled(state: Anchored) -> Anchored:
             items, real = store.rows(state.present)
-            new = information(key, learner, items, real, state.pool)
+            new = information(key, learner, items, real, classes=classes)
             add = lambda old, f: old + jnp.minimum(f, largest)
             fisher = jax.tree.map(add, state.fisher, new)
             present = empty(store, stream.items())
-            return Anchored(learner.params, fisher, present, state.pool)
+            return Anchored(learner.params, fisher, present)
 
         ended = stream.boundary & (store.size(state.present) > 0)
         state = jax.lax.cond(ended, settled, lambda state: state, state)
-        turned = lambda new, old: jnp.where(stream.boundary, new, old)
-        pool = jax.tree.map(turned, stream.pool, state.pool)
-        return state._replace(pool=pool), learner.model
+        return state, learner.model
 
     def loss(
         params: Any, state: Anchored, learner: Learner, batch: Batch, out: Outputs
@@ -88,7 +87,8 @@ def ewc(*, weight: float, samples: int, largest: float) -> Strategy:
         key: Key, state: Anchored, learner: Learner, stream: Stream, out: Outputs
     ) -> tuple[Anchored, Model]:
         del out
-        present = keep(key, store, state.present, stream.items(), stream.mask)
+        fresh = stream.mask & absent(store, state.present, stream.id)
+        present = keep(key, store, state.present, stream.items(), fresh)
         return state._replace(present=present), learner.model
 
     return Strategy(
@@ -101,7 +101,7 @@ def ewc(*, weight: float, samples: int, largest: float) -> Strategy:
 
 
 def information(
-    key: Key, learner: Learner, items: Items, real: Array, pool: Array | None
+    key: Key, learner: Learner, items: Items, real: Array, *, classes: int | None
 ) -> Params:
     """Mean square of single rows' gradients, as a tree like the method's parameters.
 
@@ -110,12 +110,14 @@ def information(
       learner: whose parameters these are.
       items: [n ...] rows.
       real: [n] bool, rows that count.
-      pool: of the experience, for methods that ask for one.
+      classes: k, for methods that ask for a pool: each row's is that row alone, which
+        is how a row counts once, however batches are drawn.
     """
 
     def gradient(item: Items) -> Params:
         rows = jax.tree.map(lambda x: x[None], item)
         view = learner.prepare(rows["image"])[None]
+        pool = None if classes is None else jax.nn.one_hot(item["label"], classes)
         batch = Batch(view, jnp.ones(1, bool), rows, pool=pool)
 
         def loss(params: Params) -> Array:

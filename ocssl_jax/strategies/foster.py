@@ -20,6 +20,7 @@ filled up with zeros for new classes, as it is in the paper; cosines are no logi
 """
 
 import dataclasses
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -200,7 +201,10 @@ def effective(pool: Array | None, met: Array, beta: float) -> Array:
       beta: in [0, 1).
     """
     assert pool is not None
-    weight = (1 - beta) / (1 - beta ** jnp.maximum(pool, 1.0))
+    count = jnp.maximum(pool, 1.0)
+    # 1 - beta^n by expm1: in float32 it is 0 for a beta near 1.
+    weight = (1 - beta) / (-jnp.expm1(count * math.log(beta)) if beta else 1.0)
+    weight = jnp.broadcast_to(weight, count.shape)
     return weight / masked_mean(weight, met)
 
 

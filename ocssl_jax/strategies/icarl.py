@@ -38,7 +38,7 @@ from ocssl_jax.core import (
     Stream,
 )
 from ocssl_jax.losses import masked_mean, unit
-from ocssl_jax.memory.featureless import empty, keep
+from ocssl_jax.memory.featureless import absent, empty, keep
 from ocssl_jax.memory.fifo import fifo
 from ocssl_jax.strategies.base import Strategy
 from ocssl_jax.strategies.herding import (
@@ -141,7 +141,8 @@ def icarl(
         key: Key, state: Herd, learner: Learner, stream: Stream, out: Outputs
     ) -> tuple[Herd, Model]:
         del out
-        present = keep(key, store, state.present, stream.items(), stream.mask)
+        fresh = stream.mask & absent(store, state.present, stream.id)
+        present = keep(key, store, state.present, stream.items(), fresh)
         return state._replace(present=present), learner.model
 
     def head(state: Herd, learner: Learner) -> Head:

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from tiny import SHAPE, stream, tiny_learning
 
-from ocssl_jax import handover
+from ocssl_jax import encoders, handover
 from ocssl_jax.backbones.convnet import ConvNet
 from ocssl_jax.backbones.grown import Grown, grown, last_block
+from ocssl_jax.backbones.mlp import Mlp
 from ocssl_jax.errors import UsageError
 from ocssl_jax.strategies.classifier import balanced_classifier
 
@@ -132,6 +133,20 @@ def test_only_the_newest_block_has_a_gradient_and_moving_statistics(network):
     )
 
 
+@pytest.mark.parametrize("norms", [True, False])
+def test_a_network_that_was_saved_says_the_same(tmp_path, norms):
+    """Also one without batch norm, of whose statistics a file holds nothing."""
+    module = ConvNet(4, jnp.float32) if norms else Mlp(8, jnp.float32)
+    whole = Grown(module, T, last_block(module))
+    images = jax.random.normal(KEY, (3, *SHAPE))
+    made = whole.init(KEY, images, train=False)
+    made = made | {"batch_stats": grown(made["params"], made["batch_stats"])}
+    encoders.save(tmp_path / "encoder.safetensors", made)
+    again = encoders.load(tmp_path / "encoder.safetensors")
+    say = lambda variables: whole.apply(variables, images, train=False)
+    np.testing.assert_array_equal(say(again), say(made))
+
+
 def test_what_was_known_stays_as_it_was_until_a_block_learns(run, tmp_path):
     """From another run's learner: the same projections, at first and once grown."""
     plain = tiny_learning(
@@ -197,6 +212,7 @@ def test_the_classifier_is_fitted_to_the_features_of_all_blocks(run):
         ({"backbone__name": "resnet9"}, "config.backbone: name must be clip_"),
         ({"stream__memory": 25}, "memory_size must be at least 25 with strategy 'der'"),
         ({"stream__tasks": 1}, "stream.tasks must be at least 2, got 1"),
+        ({"stream__kind": "blurred"}, "kind must not be blurred with strategy 'der'"),
         (
             {"method__clip__objective": "gcl"},
             "objective must be cross_entropy with strategy 'der', got 'gcl'",

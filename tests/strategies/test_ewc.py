@@ -53,7 +53,7 @@ def squared(made, state, batches, row):
             params, state.model, made.prepare(items["image"]), train=False
         ).z
         logits = made.method.logits(params, z) if made.method.logits else z
-        if made.method.met:  # among the classes met so far
+        if made.method.meet:  # among the classes met so far
             logits = jnp.where(state.model["seen"], logits, -jnp.inf)
         return -jax.nn.log_softmax(logits)[0, items["label"][0]]
 
@@ -80,11 +80,45 @@ def test_rows_that_do_not_count_have_no_say(run):
     made, batches, states, _ = run
     learner, items = learner_of(made, states[TASK]), batches[0].items()
     few, pool = jnp.arange(4) < 3, batches[0].pool
+    classes = len(pool) if made.method.pooled else None
     key = jax.random.key(0)
     cut = jax.tree.map(lambda x: x[:3], items)
-    a = information(key, learner, items, few, pool)
-    b = information(key, learner, cut, jnp.ones(3, bool), pool)
+    a = information(key, learner, items, few, classes=classes)
+    b = information(key, learner, cut, jnp.ones(3, bool), classes=classes)
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-6), a, b)
+
+
+def test_rows_count_alike_however_batches_are_drawn():
+    """Class-balanced batches weigh rows in their loss, a likelihood has no weights."""
+    found = []
+    for balanced in (0, 2):
+        made = tiny_learning(
+            strategy__name="ewc", method__name="clip", stream__balanced=balanced
+        )
+        batch = next(stream(1, short=False, labelled=True))
+        learner = learner_of(made, made.init(jax.random.key(0), batch))
+        learner = learner.replace(
+            model=made.method.meet(learner.model, batch.pool.at[0].set(90))
+        )
+        everyone, key = jnp.ones(4, bool), jax.random.key(1)
+        found.append(information(key, learner, batch.items(), everyone, classes=10))
+    near = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-12)
+    jax.tree.map(near, *found)
+
+
+def test_an_image_of_several_epochs_is_held_once():
+    made = tiny_learning(
+        strategy__name="ewc", method__name="supervised", strategy__ewc__samples=20
+    )
+    once = list(stream(5, short=False, labelled=True))
+    thrice = [
+        b._replace(boundary=b.boundary & (i == 0)) for i in range(3) for b in once
+    ]
+    state, step = made.init(jax.random.key(0), once[0]), jax.jit(made.step)
+    for batch in thrice:
+        state = step(state, batch)[0]
+    held = state.strategy.present
+    assert sorted(np.asarray(held.items["id"]).tolist()) == list(range(20))
 
 
 def test_the_anchor_is_where_the_last_experience_ended(run):

@@ -144,6 +144,9 @@ def test_effective_numbers():
     np.testing.assert_allclose(found, own / own[:3].mean(), rtol=1e-4)
     assert found[:3].mean() == pytest.approx(1)
     np.testing.assert_allclose(effective(pool, met, 0.0), 1.0)
+    own = 1e-8 / (1 - (1 - 1e-8) ** np.array([100, 2, 1]))  # float32 has no 1 - 1e-8
+    found = effective(pool, met, 1 - 1e-8)[:3]
+    np.testing.assert_allclose(found, own / own.mean(), rtol=1e-5)
 
 
 @pytest.mark.parametrize(

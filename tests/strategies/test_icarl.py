@@ -74,6 +74,16 @@ def held(state):
     }
 
 
+def test_an_image_of_several_epochs_is_an_exemplar_once(run):
+    made, batches, _ = run
+    state, step = made.init(jax.random.key(0), batches[0]), jax.jit(made.step)
+    twice = [*batches[:5], *batches[:5], batches[5]]  # with room for 24
+    for i, batch in enumerate(twice):
+        state = step(state, batch._replace(boundary=jnp.asarray(i in (0, 10))))[0]
+    ids = held(state)["id"].tolist()
+    assert sorted(ids) == list(range(20))
+
+
 def test_nothing_is_chosen_before_a_task_has_ended(run):
     _, _, states = run
     assert not len(held(states[5])["id"]) and len(held(states[6])["id"])
