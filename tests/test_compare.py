@@ -17,7 +17,7 @@ from ocssl_jax.accuracy import Record, hold
 from ocssl_jax.report import runs
 from ocssl_jax.report.__main__ import main
 from ocssl_jax.report.compare import lines
-from ocssl_jax.report.compare_picture import comparison_picture, joint
+from ocssl_jax.report.compare_picture import comparison_picture, courses
 
 FOUR = ["FA", "CA", "CA_seen", "forgetting"]
 
@@ -526,7 +526,7 @@ def test_curves_are_the_joint_accuracies_of_all_seeds(monkeypatch, tmp_path):
         ]
         for s in (0, 1, 2)
     ]
-    np.testing.assert_allclose(joint(row, "linear"), expected)
+    np.testing.assert_allclose(courses(row, "linear"), expected)
     caught = []
     monkeypatch.setattr(Figure, "savefig", lambda self, *_, **__: caught.append(self))
     comparison_picture(tmp_path / "x", rows=[row], probe="linear")

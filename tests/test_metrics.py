@@ -24,6 +24,13 @@ def test_all_conventions_on_a_hand_made_matrix():
     assert m["forward_transfer"] == pytest.approx((15 + 30) / 2)
 
 
+def test_the_course_is_over_tasks_met_where_others_were_not_asked_about():
+    course = lambda m: metrics.course(m, IRREGULAR)
+    np.testing.assert_array_equal(course(A), metrics.overall(A, IRREGULAR))
+    met = np.where(np.tri(3, dtype=bool).T, A, np.nan)  # of tasks i <= j
+    np.testing.assert_array_equal(course(met), metrics.seen(A))
+
+
 def test_joint_accuracy_weighs_samples_and_seen_tasks_are_weighed_alike():
     m = metrics.measure(A, IRREGULAR)
     joint = [(60 + 30 + 120) / 10, (50 + 210 + 180) / 10, (40 + 90 + 480) / 10]

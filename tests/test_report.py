@@ -216,6 +216,28 @@ def test_accuracy_lines_are_the_joint_and_the_seen_accuracy(monkeypatch, tmp_pat
     assert band.max() == pytest.approx((joint + std).max())
 
 
+def test_what_was_asked_about_tasks_met_alone_is_drawn_over_these(
+    monkeypatch, tmp_path
+):
+    """A classifier, and the baseline beside it; the last point alone is of all."""
+    met = lambda seed: [
+        r for r in records(seed, "classifier") if r.task <= r.after_experience
+    ]
+    (axes,) = drawn(
+        monkeypatch,
+        lambda: pictures.accuracy_picture(
+            tmp_path / "x",
+            records=[*met(0), *met(1)],
+            sizes=SIZES,
+            baselines={"zero_shot": met(3)},
+        ),
+    )
+    lines = {line.get_label(): line.get_ydata() for line in axes.lines}
+    assert set(lines) == {"tasks seen so far", "zero-shot"}
+    (found,) = pictures.matrices(met(3), "classifier", 3)
+    np.testing.assert_allclose(lines["zero-shot"], metrics.seen(found))
+
+
 def test_matrix_cells_are_the_mean_over_seeds(monkeypatch, tmp_path):
     rows = [*records(0, "linear"), *records(1, "linear")]
     axes, _ = drawn(

@@ -7,7 +7,7 @@ from pathlib import Path
 from ocssl_jax import workdir
 from ocssl_jax.errors import UsageError
 from ocssl_jax.report.compare import Line
-from ocssl_jax.report.compare_picture import comparison_picture, joint
+from ocssl_jax.report.compare_picture import comparison_picture, courses
 from ocssl_jax.report.compare_tables import (
     as_csv,
     by_stream,
@@ -22,7 +22,10 @@ from ocssl_jax.report.page import document, picture, section, tabulated
 from ocssl_jax.report.sheet import count
 from ocssl_jax.report.table import aligned
 
-CURVES = "Test accuracy over all classes; bands are ± one sample std over seeds."
+CURVES = (
+    "Test accuracy over all classes, of classifiers over those met so far; bands are ± "
+    "one sample std over seeds."
+)
 
 
 def write_comparison(
@@ -88,7 +91,7 @@ def _stream(
     """The section of one stream: its table, and its curves where it was probed."""
     one = full(rows, [*names, *others(names)])
     body = tabulated(one.head, one.body)
-    drawn = [row for row in rows if joint(row, probe)]
+    drawn = [row for row in rows if courses(row, probe)]
     if drawn:
         path = out_dir / f"{'-'.join(map(str, rows[0].stream))}.png"
         comparison_picture(path, rows=drawn, probe=probe)

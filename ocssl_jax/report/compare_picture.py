@@ -15,7 +15,7 @@ NARROW = 40  # characters of labels that fit beside each other in the legend
 
 
 def comparison_picture(path: Path, *, rows: Sequence[Line], probe: str) -> None:
-    """Draw joint test accuracy against experiences, a line and a band each.
+    """Draw test accuracy against experiences, a line and a band each.
 
     Args:
       path: file to write, a PNG.
@@ -27,7 +27,7 @@ def comparison_picture(path: Path, *, rows: Sequence[Line], probe: str) -> None:
     with style.figure(path, width=7.5, height=3.9 + legend) as figure:
         axes = figure.subplots()
         for i, row in enumerate(rows):
-            curves = joint(row, probe)
+            curves = courses(row, probe)
             if curves:
                 colour, dashes = LOOKS[i % len(LOOKS)]
                 mean_line(axes, curves, row.label, colour, dashes)
@@ -37,10 +37,10 @@ def comparison_picture(path: Path, *, rows: Sequence[Line], probe: str) -> None:
         figure.legend(loc="outside lower left", ncols=columns, handlelength=3)
 
 
-def joint(row: Line, probe: str) -> list[np.ndarray]:
-    """Joint accuracy of every seed after each experience, NaN where not measured."""
+def courses(row: Line, probe: str) -> list[np.ndarray]:
+    """Every seed's `metrics.course`, NaN where not measured."""
     found = [
-        metrics.overall(matrix, run.sizes)
+        metrics.course(matrix, run.sizes)
         for run in row.runs
         if any(record.probe == probe for record in run.records)
         for matrix in matrices(run.records, probe, len(run.sizes))

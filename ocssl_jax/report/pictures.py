@@ -59,7 +59,9 @@ def accuracy_picture(
         for axes, probe in zip(panels, probes, strict=True):
             found = matrices(records, probe, len(sizes))
             joint = [metrics.overall(m, sizes) for m in found]
-            mean_line(axes, joint, "all classes", style.COLOURS[0])
+            course = [metrics.course(m, sizes) for m in found]
+            if np.array_equal(joint, course, equal_nan=True):
+                mean_line(axes, joint, "all classes", style.COLOURS[0])
             if found.shape[2] > 1 and len(sizes) > 1:
                 so_far = [metrics.seen(m) for m in found]
                 mean_line(axes, so_far, "tasks seen so far", style.COLOURS[1])
@@ -100,8 +102,8 @@ def mean_line(
 
 
 def _baseline(axes: Any, name: str, found: np.ndarray, sizes: Sequence[int]) -> None:
-    """Mean joint accuracy of a baseline; a single probing is a level, not a point."""
-    values = np.stack([metrics.overall(m, sizes) for m in found])
+    """Mean accuracy of a baseline; a single probing is a level, not a point."""
+    values = np.stack([metrics.course(m, sizes) for m in found])
     probed = np.flatnonzero(~np.isnan(values).all(axis=0))
     mean = np.array([metrics.spread(values[:, j].tolist())["mean"] for j in probed])
     if len(probed) == 1:
