@@ -1,4 +1,4 @@
-"""Features of every picture in a folder, by the encoder that a run ended with.
+r"""Features of every picture in a folder, by the encoder that a run ended with.
 
   python -m ocssl_jax.embed runs/climb ~/pictures --out features.parquet
   python -m ocssl_jax.embed runs/climb ~/pictures --out features.npz --seed 2
@@ -10,8 +10,9 @@ Arguments:
   --seed N     whose encoder it is (default the first of the run's seeds)
 
 Columns: path, below FOLDER; class, the name of the folder that a picture lies in, if
-there are such folders; feature, a list of float32. Pictures are resized as those of
-class folders are. What cannot be read is named, left out and counted.
+there are such folders; feature, a list of float32. Bytes of a name that are not UTF-8
+are written as \xff. Pictures are resized as those of class folders are. What cannot be
+read is named, left out and counted.
 Exit code: 0 done; 2 wrong input; 1 features that are not finite, or the disk failed.
 """
 

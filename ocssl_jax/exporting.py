@@ -5,7 +5,7 @@ from typing import Any
 
 from safetensors import numpy as safetensors
 
-from ocssl_jax import saved
+from ocssl_jax import replacing, saved
 from ocssl_jax.errors import UsageError
 from ocssl_jax.to_stablehlo import to_stablehlo
 from ocssl_jax.to_torch import recipe, to_torch
@@ -40,8 +40,9 @@ def export(workdir: Path, kind: str, out: Path, *, seed: int | None) -> str:
     if kind not in SUFFIXES:
         known = ", ".join(SUFFIXES)
         raise UsageError(f"--to must be one of {known}, got {kind!r}")
-    if out.suffix != SUFFIXES[kind] or out.is_dir():
+    if out.suffix != SUFFIXES[kind]:
         raise UsageError(f"--out must be a file named *{SUFFIXES[kind]}, got {out}")
+    replacing.check(out, "--out")
     encoder = saved.load(workdir, seed)
     load = LOAD[kind].format(out, *encoder.pixels.shape)
     if kind == "stablehlo":

@@ -1,18 +1,20 @@
-"""Features of picture files as one table: Parquet, or NumPy's .npz.
+r"""Features of picture files as one table: Parquet, or NumPy's .npz.
 
 Columns `path`, `class` (only where some picture lies in a folder of its own) and
-`feature`; a row a picture.
+`feature`; a row a picture. Bytes of a name that are not UTF-8 are written
+as `\xff`.
 """
 
 import importlib.util
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
+from ocssl_jax import replacing
 from ocssl_jax.errors import UsageError
-from ocssl_jax.workdir import replacing
 
 
 class Features(NamedTuple):
@@ -21,6 +23,11 @@ class Features(NamedTuple):
     path: list[str]
     category: list[str]  # the folder that it lies in; '': none of its own
     feature: np.ndarray  # [n f] float32
+
+
+def text(name: str) -> str:
+    """The name of a file as text, which on disk is any bytes."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def write_npz(file: BinaryIO, table: Features) -> None:
@@ -60,16 +67,16 @@ def check(path: Path) -> None:
     """
     if path.suffix not in KINDS:
         raise UsageError(f"--out must end in {' or '.join(KINDS)}, got {path}")
-    if path.is_dir():
-        raise UsageError(f"--out {path} is a folder, a file is needed")
     if path.suffix == ".parquet" and not importlib.util.find_spec("pyarrow"):
         raise UsageError(
             "--out in .parquet needs pyarrow: pip install 'ocssl_jax[parquet]', or "
             "name a .npz file"
         )
+    replacing.check(path, "--out")
 
 
 def write(path: Path, table: Features) -> None:
     """Replace the file, of the kind that its suffix says, in one go."""
-    with replacing(path) as file:
-        KINDS[path.suffix](file, table)
+    paths, categories = map(text, table.path), map(text, table.category)
+    with replacing.replacing(path) as file:
+        KINDS[path.suffix](file, Features([*paths], [*categories], table.feature))

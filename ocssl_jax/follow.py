@@ -9,11 +9,13 @@ Arguments:
   --config FILE[:VARIANT]   how to learn (default configs/folder.py)
   --config.FIELD=VALUE      change a field, as launch.py does
 
-Each picture is learnt once, in the order of arrival, a stream batch at a time; what is
+Each file is learnt once, in the order of arrival, a stream batch at a time; what is
 still being written is waited for. It ends stream.quiet seconds after the last new
 picture (0: never), with the rest that makes no whole batch, or when asked to: Ctrl-C
-and SIGTERM save. Repeat the command to go on: no picture is learnt twice or lost, even
-after kill -9. Broken ones are named and left out until they change.
+and SIGTERM save. Repeat the command to go on: no file is learnt twice or lost, even
+after kill -9. A file is known by its path below FOLDER: renamed or moved it is learnt
+again, changed under its name it is not. Broken ones are named and left out until they
+change.
 
 DIR holds seen.jsonl (which files each stream batch was of), metrics.jsonl, checkpoints/
 and, from the first checkpoint on, encoder/ for ocssl_jax.embed and ocssl_jax.export.

@@ -5,6 +5,7 @@ checkpoint that relies on it, and lines after the newest checkpoint are dropped 
 folder is followed again: so state and list are of one moment, whenever a kill comes.
 """
 
+import os
 import sys
 import time
 from collections.abc import Mapping
@@ -49,6 +50,7 @@ def follow(
     check(learner.config, root)
     described = settings.as_json(learner.config)
     workdir.check(place, described)
+    learner.check(example_of(learner.config))
     with workdir.held(place), Stop() as stop:
         workdir.describe_once(place, described, overrides)
         return Follower(learner, root, place).follow(stop)
@@ -62,6 +64,10 @@ def check(config: ConfigDict, root: Path) -> None:
     """
     if not root.is_dir():
         raise UsageError(f"there is no folder {root}")
+    try:
+        os.scandir(root).close()
+    except OSError as error:
+        raise UsageError(f"{root}: cannot be listed ({error.strerror})") from error
     if config.method.name == "supervised":
         raise UsageError(
             "config.method.name='supervised' learns from labels, which a followed "
@@ -71,6 +77,12 @@ def check(config: ConfigDict, root: Path) -> None:
         raise UsageError(f"config.seeds must be one seed here, got {config.seeds}")
     if not config.stream.image_size:
         raise UsageError("config.stream.image_size must be at least 1 here, got 0")
+
+
+def example_of(config: ConfigDict) -> np.ndarray:
+    """A batch [1 h w c] of the images' size."""
+    side, channels = config.stream.image_size, len(DATASETS[config.stream.dataset].mean)
+    return np.zeros((1, side, side, channels), np.uint8)
 
 
 def learnt(path: Path, step: int) -> list[str]:
@@ -97,9 +109,8 @@ class Follower:
     def __init__(self, learner: Learner, root: Path, place: Path):
         """Go on where the newest checkpoint in `place` stands, or begin."""
         s = learner.config.stream
-        channels = len(DATASETS[s.dataset].mean)
         self.learner, self.place, self.size = learner, place, s.batch_size
-        self.example = np.zeros((1, s.image_size, s.image_size, channels), np.uint8)
+        self.example = example_of(learner.config)
         if steps_in(place / SAVES):
             self.state = learner.load(place / SAVES, self.example)
             # A kill may have come between this checkpoint and its encoder.
@@ -113,6 +124,7 @@ class Follower:
         names = learnt(place / SEEN, self.step)
         self.learnt = len(names)
         self.growing = Growing(root, names)
+        channels = self.example.shape[-1]
         self.read = partial(
             folders.picture_of, root, channels=channels, size=s.image_size
         )

@@ -71,6 +71,19 @@ class Learner:
         check_names(self.config)
         self._functions = cache(partial(make_functions, self.config))
 
+    def check(self, example: Images) -> None:
+        """Refuse what only building and tracing the functions tells, without computing.
+
+        Raises:
+          UsageError: if parts of the config do not fit each other or images like
+            `example` [n h w c], or a file of weights cannot be used.
+        """
+        pixels = filled(pixels_of(example), self.config.stream.batch_size)
+        functions, key = self._functions(shape_of(pixels)), jax.random.key(0)
+        label = np.zeros(len(pixels), np.int32) if functions.classes else None
+        state = jax.eval_shape(functions.init, key, pixels)
+        jax.eval_shape(functions.step, state, pixels, label, 1, True)
+
     def init(self, key: Key, example: Images) -> TrainState:
         """The state before the first image; `example` shows their size [n h w c].
 

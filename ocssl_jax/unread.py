@@ -1,10 +1,12 @@
-"""Words that nobody reads any more: the terminal or the pipe has gone, the run has not.
+"""Words that nobody reads any more, or that are no text.
 
 A reader may go long before a run ends: a connection breaks, `head` has seen enough.
-What the run is worth lies in its files, so it goes on without words.
+What the run is worth lies in its files, so it goes on without words. And names of files
+may be any bytes, or letters that the terminal's encoding lacks: these are escaped.
 """
 
 import errno
+import io
 import os
 import sys
 from typing import Any, TextIO
@@ -48,5 +50,7 @@ class Unread:
 
 
 def outlive_readers() -> None:
-    """Let this program end well though nobody reads its stdout or stderr any more."""
+    """Let this program end well whoever reads its stdout or stderr, and whatever."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # so is stderr from the start
+        sys.stdout.reconfigure(errors="backslashreplace")
     sys.stdout, sys.stderr = Unread(sys.stdout), Unread(sys.stderr)

@@ -9,12 +9,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from ml_collections import ConfigDict
 
 from ocssl_jax import dotted, settings
 from ocssl_jax.errors import StorageError, UsageError
+from ocssl_jax.replacing import replacing
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 # What tells data apart -> the field of the folder in which they lie.
@@ -22,31 +23,17 @@ CONTENTS = {"data": "stream.data_dir", "probe_data": "probe.data_dir"}
 
 
 def write(path: Path, text: str) -> None:
-    """Replace the file in one go: a reader sees the old text or the new."""
-    write_bytes(path, text.encode())
+    """Replace the file in one go: a reader sees the old text or the new.
+
+    Bytes in the names of files that are no text are escaped.
+    """
+    write_bytes(path, text.encode(errors="backslashreplace"))
 
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Replace the file in one go: a reader sees the old content or the new."""
     with replacing(path) as file:
         file.write(content)
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file that takes the place of `path` once the body has written all of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(path.name + ".draft")
-    with draft.open("wb") as file:
-        yield file
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(draft, path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)  # or a power cut could bring the old file back
-    finally:
-        os.close(folder)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import re
 import subprocess
 import sys
@@ -469,6 +470,40 @@ def test_the_same_call_may_be_repeated_over_what_it_wrote(compare, tmp_path):
         "report.csv",
         "report.md",
     ]
+
+
+@pytest.mark.parametrize(
+    "out", ["a", "a/report", "a/baselines/random/new", "link/report", "sweep"]
+)
+def test_no_file_of_a_run_is_written_over(compare, tmp_path, monkeypatch, out):
+    monkeypatch.chdir(tmp_path)
+    report = fake_run(tmp_path / "a") / "report" / "index.html"
+    report.parent.mkdir()
+    report.write_text("its own")
+    (tmp_path / "link").symlink_to("a")
+    (tmp_path / "sweep").mkdir()
+    (tmp_path / "sweep" / "sweep.json").write_text('{"points": []}')
+    before = sorted(tmp_path.rglob("*"))
+    line = compare("a", "--out", out, code=2)
+    assert f"--out {out} lies in the folder of a run; choose another" in line
+    assert report.read_text() == "its own" and sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_config_json_of_another_program_keeps_no_report_away(compare, tmp_path):
+    (tmp_path / "config.json").write_text('{"theme": "dark"}')
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / "config.json").write_text("{")
+    out = tmp_path / "damaged" / "out"
+    compare(fake_run(tmp_path / "runs" / "a"), "--out", out)
+    assert (out / "index.html").exists()
+
+
+def test_a_run_whose_name_is_no_text_is_compared(compare, tmp_path):
+    folder = fake_run(tmp_path / os.fsdecode(b"er\xff"))
+    out = tmp_path / "out"
+    compare(folder, "--out", out)
+    assert r"er\udcff" in (out / "report.csv").read_text()
+    assert r"er\udcff" in (out / "index.html").read_text()
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """Features of a folder are those of its pictures, and a bad one harms no other."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,8 +12,9 @@ import pytest
 from finished import finished
 from PIL import Image
 
-from ocssl_jax import embed, export
+from ocssl_jax import embed, embedding, export
 from ocssl_jax.data.pictures import decode
+from ocssl_jax.replacing import replacing
 
 parquet = pytest.importorskip("pyarrow.parquet")
 
@@ -119,6 +121,64 @@ def test_an_earlier_file_outlives_a_folder_of_broken_pictures(run, tmp_path, cap
         embed.main([str(run[0]), str(tmp_path / "broken"), f"--out={tmp_path}/f.npz"])
     assert "can be read" in capsys.readouterr().err
     assert (tmp_path / "f.npz").read_bytes() == b"earlier"
+
+
+ODD = os.fsdecode(b"caf\xe9.png"), os.fsdecode(b"d\xffg/\xc3\xa9.png")  # in Latin-1
+
+
+def test_names_that_are_no_text_are_escaped_alike_in_both_formats(run, pictures):
+    for name in ODD:
+        (pictures / "new" / name).parent.mkdir(parents=True, exist_ok=True)
+        (pictures / "new" / name).write_bytes((pictures / "a.png").read_bytes())
+    out = pictures / "f.npz", pictures / "f.parquet"
+    for path in out:
+        embed.main([str(run[0]), str(pictures / "new"), f"--out={path}"])
+    with np.load(out[0], allow_pickle=False) as held:
+        assert held["path"].tolist() == [r"caf\xe9.png", r"d\xffg/é.png"]
+        assert held["class"].tolist() == ["", r"d\xffg"]
+        table = parquet.read_table(out[1])
+        assert table["path"].to_pylist() == held["path"].tolist()
+        assert table["class"].to_pylist() == [None, r"d\xffg"]
+    assert not list(pictures.rglob("*.draft"))
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_a_draft_outlives_no_error(tmp_path, error):
+    (tmp_path / "f").write_bytes(b"earlier")
+    with pytest.raises(error), replacing(tmp_path / "f") as file:
+        file.write(b"half")
+        raise error
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(OSError), replacing(tmp_path / "folder") as file:
+        file.write(b"whole, but nothing to take the place of")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["f", "folder"]
+    assert (tmp_path / "f").read_bytes() == b"earlier"
+
+
+@pytest.mark.parametrize(
+    ("out", "words"),
+    [
+        ("file/f.npz", "is a file"),
+        ("file/deep/f.npz", "Not a directory"),
+        ("/proc/nowhere/f.npz", "No such file"),
+        (f"new/{'n' * 300}.npz", "name too long"),
+        (f"{'n' * 300}/f.npz", "name too long"),
+    ],
+)
+def test_what_cannot_be_written_is_told_before_a_picture_is_read(
+    run, pictures, tmp_path, capsys, monkeypatch, out, words
+):
+    monkeypatch.setattr(embedding, "blocks", None)  # that read them
+    (tmp_path / "file").write_bytes(b"")
+    place = tmp_path / out  # an absolute one stays as it is
+    before = sorted(tmp_path.rglob("*"))
+    line = refused(capsys, run[0], pictures, f"--out={place}")
+    assert line.startswith(f"{embed.PROGRAM}: --out {place} cannot be written (")
+    assert words in line
+    with pytest.raises(SystemExit) as left:
+        export.main([str(run[0]), "--to=torch", f"--out={place}.safetensors"])
+    assert left.value.code == 2 and "cannot be written" in capsys.readouterr().err
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_runs_that_cannot_be_used_say_why(pictures, tmp_path, capsys):

@@ -1,5 +1,6 @@
 """A folder that grows is learnt once and in order, whoever is killed meanwhile."""
 
+import errno
 import json
 import os
 import signal
@@ -13,9 +14,11 @@ import pytest
 from marks import slow
 from PIL import Image
 
-from ocssl_jax import Learner, embed, follow, following
+from ocssl_jax import Learner, embed, follow, following, functions
 from ocssl_jax.data.folders import picture_of
 from ocssl_jax.data.growing import Growing
+from ocssl_jax.errors import UsageError
+from ocssl_jax.learning import make_learning
 
 ROOT = Path(__file__).parents[1]
 # As this process compiles, so that the same batches give the same bits.
@@ -108,6 +111,18 @@ def test_a_broken_picture_is_looked_at_again_once_it_changes(tmp_path):
     taken, lost = growing.take(3, reader(tmp_path))
     assert [file.path for file, _ in taken] == ["a.png"]
     assert not lost and not growing.broken
+
+
+def test_a_file_is_known_by_its_path(tmp_path):
+    """As the help says: under another name it is another, changed it is the same."""
+    add(tmp_path, "a.png", "b.png")
+    growing = Growing(tmp_path, ["a.png", "b.png"])
+    (tmp_path / "a.png").rename(tmp_path / "c.png")
+    add(tmp_path, "b.png")
+    assert [growing.look(), growing.look()] == [0, 1]
+    assert [file.path for file in growing.waiting] == ["c.png"]
+    help_text = " ".join(follow.__doc__.split())
+    assert "renamed or moved it is learnt again" in help_text
 
 
 # --- the command ---
@@ -276,6 +291,53 @@ def test_sigterm_saves_and_leaves_with_0(tmp_path):
 def test_what_is_not_possible_is_told_in_a_line(tmp_path, capsys, more, words):
     add(tmp_path / "pictures", "a.png")
     refused(capsys, words, tmp_path / "pictures", tmp_path / "run", *more)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (("--config.method.name=clip",), "config.method.clip"),
+        (("--config.method.name=mae",), "config.method.mae: needs a ViT"),
+        (("--config.method.pretrained=no.safetensors",), "there is no file"),
+        (("--config.backbone.pretrained=no.safetensors",), "there is no file"),
+        (("--config.strategy.name=icarl",), "icarl needs a supervised method"),
+    ],
+)
+def test_what_only_building_it_tells_leaves_no_workdir(tmp_path, capsys, more, words):
+    """Else the workdir would refuse the corrected command as one of another config."""
+    add(tmp_path / "pictures", "a.png")
+    refused(capsys, words, tmp_path / "pictures", tmp_path / "run", *more)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("function", ["init", "step"])
+def test_what_only_tracing_it_tells_leaves_no_workdir(
+    tmp_path, capsys, monkeypatch, function
+):
+    def refuse(*given):
+        raise UsageError("the parts do not fit")
+
+    def made(*given, **how):
+        return make_learning(*given, **how)._replace(**{function: refuse})
+
+    monkeypatch.setattr(functions, "make_learning", made)
+    add(tmp_path / "pictures", "a.png")
+    refused(capsys, "do not fit", tmp_path / "pictures", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_that_cannot_be_listed_leaves_no_workdir(
+    tmp_path, capsys, monkeypatch
+):
+    add(tmp_path / "pictures", "a.png")
+
+    def denied(path):
+        raise PermissionError(errno.EACCES, "Permission denied", path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(following.os, "scandir", denied)
+        refused(capsys, "cannot be listed", tmp_path / "pictures", tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 

@@ -6,7 +6,8 @@
 Arguments:
   WORKDIR...                folders of runs; that of a sweep stands for its points, and
                             RUN/baselines/NAME is a run too
-  --out DIR                 also write report.md, report.csv and index.html there
+  --out DIR                 also write report.md, report.csv and index.html there, in
+                            no run's folder
   --probe NAME              probe whose accuracies are shown (default the one that
                             stands for the first run)
   --metrics NAME[,NAME...]  metrics that come first (default CA,FA; of classifiers
@@ -26,6 +27,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ocssl_jax import workdir
 from ocssl_jax.commandline import Parser, ending, program
 from ocssl_jax.errors import UsageError
 from ocssl_jax.metrics import ALL, OWN
@@ -50,6 +52,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--compute", action="store_true")
     args = parser.parse_args(argv)
     with ending(PROGRAM, args.out or Path()):
+        if args.out:
+            check_out(args.out)
         # `runs/*` may well hold what an earlier call has written.
         folders = [f for f in args.workdir if not (args.out and same(f, args.out))]
         found = runs.find(runs_among(folders))
@@ -100,6 +104,26 @@ def runs_among(folders: Sequence[Path]) -> Sequence[Path]:
         if folder not in kept:
             print(f"{PROGRAM}: {folder} is no run, left out", file=sys.stderr)
     return kept
+
+
+def check_out(out: Path) -> None:
+    """Refuse to write among the files of a run, whose own report has the same names.
+
+    Raises:
+      UsageError: if `out` is the folder of a run or a sweep, or lies in that of a run.
+    """
+    place = out.resolve()
+    if runs.is_run(place) or any(map(holds_run, place.parents)):
+        raise UsageError(f"--out {out} lies in the folder of a run; choose another")
+
+
+def holds_run(folder: Path) -> bool:
+    """Whether the `config.json` there is a run's: other programs have some too."""
+    path = folder / "config.json"
+    try:
+        return path.is_file() and bool(workdir.read_json(path, needs="config"))
+    except (UsageError, OSError):  # damaged, or not for us to read
+        return False
 
 
 def same(a: Path, b: Path) -> bool:

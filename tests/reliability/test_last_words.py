@@ -2,6 +2,7 @@
 
 import errno
 import io
+import os
 import subprocess
 import sys
 
@@ -46,6 +47,18 @@ def test_a_failure_waits_for_no_thread():
     ended = subprocess.run(args, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert ended.returncode == 1
     assert (ended.stdout, ended.stderr) == ("", "it: the disk failed\n")
+
+
+def test_names_that_are_no_text_are_escaped():
+    code = (
+        "from ocssl_jax.commandline import program\n"
+        "program(lambda: print('\\udcff \\xb1'))"
+    )
+    args = [sys.executable, "-c", code]
+    for encoding, said in (("utf-8", "\\udcff \xb1\n"), ("ascii", "\\udcff \\xb1\n")):
+        env = os.environ | {"PYTHONIOENCODING": encoding}
+        ended = subprocess.run(args, cwd=ROOT, capture_output=True, env=env, timeout=60)
+        assert (ended.returncode, ended.stdout.decode()) == (0, said), ended.stderr
 
 
 class Full(io.StringIO):
