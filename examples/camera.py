@@ -17,7 +17,6 @@ import numpy as np
 from ocssl_jax import Learner, signals
 from ocssl_jax.checkpoint import steps_in
 from ocssl_jax.commandline import (
-    ROOT,
     Parser,
     configured,
     default_workdir,
@@ -25,6 +24,7 @@ from ocssl_jax.commandline import (
     field_flags,
     program,
 )
+from ocssl_jax.config_files import ROOT
 from ocssl_jax.errors import UsageError
 from ocssl_jax.stop import Stop
 
