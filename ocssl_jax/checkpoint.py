@@ -76,6 +76,28 @@ def unfit(folder: Path, step: int, error: Exception) -> UsageError | StorageErro
     )
 
 
+def progress_in(folder: Path, step: int) -> dict[str, Any]:
+    """What was saved as JSON beside a checkpoint's states; nothing else is opened.
+
+    Returns:
+      Its fields; none where nothing was saved so, as in a folder of another kind.
+
+    Raises:
+      UsageError: if it is damaged.
+      StorageError: if it may not be read.
+    """
+    path = folder / str(step) / "progress"
+    if not path.is_dir():
+        return {}
+    try:
+        found = ocp.JsonCheckpointHandler().restore(path)
+        if not isinstance(found, dict):
+            raise ValueError("its progress is damaged")
+    except Exception as error:  # whatever damaged bytes provoke
+        raise unfit(folder, step, error) from error
+    return found
+
+
 def damaged(folder: Path) -> int | None:
     """The newest step whose own metadata, which a manager reads first, are damaged."""
     names = ocp.path.step.standard_name_format()

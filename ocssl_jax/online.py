@@ -12,7 +12,6 @@ object, and the same images in the same order give the same bits.
 """
 
 from collections.abc import Callable, Mapping
-from functools import cache, partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -21,22 +20,23 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from ocssl_jax import saved, settings, workdir
+from ocssl_jax import saved, settings, state_files, states, workdir
 from ocssl_jax.build import check_names
-from ocssl_jax.checkpoint import Checkpoints, steps_in
 from ocssl_jax.core import Key, TrainState
-from ocssl_jax.dotted import key as config_key
 from ocssl_jax.encoders import FINAL
 from ocssl_jax.errors import UsageError, one_of
-from ocssl_jax.functions import make_functions
+from ocssl_jax.functions import Functions, make_functions
 from ocssl_jax.pixels import (
     Images,
+    Shape,
+    array_of,
     filled,
     labels_of,
+    pair_of,
     pixels_of,
     shape_of,
 )
-from ocssl_jax.probes import PROBES, Predict
+from ocssl_jax.probes import HELD_OUT, PROBES, Predict
 from ocssl_jax.probing import PROBE_KEY
 from ocssl_jax.step import Metrics
 from ocssl_jax.wiring import group, made, wired
@@ -48,7 +48,12 @@ class Learner:
     Pixels are normalised as `config.stream.pixels` says, or as those of the data set
     `config.stream.dataset` ('folder': as ImageNet's). Nothing is read of what else
     decides a stream, but for `batch_size` and, by GEM, `tasks`; nor of `config.seeds`
-    and `config.baselines`. A new size of images compiles anew.
+    and `config.baselines`.
+
+    Images are square. A state takes those of the size that it was made for; of another
+    size only where the arrays in use do not depend on it, as the weights of a
+    convolutional network (`embed`, `probe`, `export`; `observe` without a memory of
+    images). A new size compiles anew.
     """
 
     def __init__(
@@ -69,7 +74,14 @@ class Learner:
         own = {name: x for name, x in overrides.items() if name != "baselines"}
         self.config = settings.resolve(config, own)
         check_names(self.config)
-        self._functions = cache(partial(make_functions, self.config))
+        self._made: dict[Shape, Functions] = {}  # when their images first come
+        self._likes: dict[Shape, TrainState] = {}  # what states for them are like
+
+    def _functions(self, shape: Shape) -> Functions:
+        if shape not in self._made:
+            self._made[shape] = make_functions(self.config, shape, self._likes)
+            self._likes[shape] = self._made[shape].like
+        return self._made[shape]
 
     def check(self, example: Images) -> None:
         """Refuse what only building and tracing the functions tells, without computing.
@@ -85,13 +97,18 @@ class Learner:
         jax.eval_shape(functions.step, state, pixels, label, 1, True)
 
     def init(self, key: Key, example: Images) -> TrainState:
-        """The state before the first image; `example` shows their size [n h w c].
+        """The state before the first image.
+
+        Args:
+          key: of `jax.random.key`; it decides all that is drawn.
+          example: [n h w c] of the images' size; which ones does not matter.
 
         Raises:
-          UsageError: if `example` is no batch of images, or they do not fit the config.
+          UsageError: if `example` is no batch of square images, or they do not fit the
+            config.
         """
         pixels = filled(pixels_of(example), self.config.stream.batch_size)
-        return self._functions(shape_of(pixels)).init(key, pixels)
+        return self._functions(shape_of(pixels)).init(states.typed(key), pixels)
 
     def observe(
         self,
@@ -116,9 +133,10 @@ class Learner:
           still be being computed.
 
         Raises:
-          UsageError: if images or labels cannot be taken.
+          UsageError: if state, images or labels cannot be taken; the state is as it
+            was then.
         """
-        pixels = pixels_of(images)
+        state, pixels = states.alive(state), pixels_of(images)
         size = self.config.stream.batch_size
         if len(pixels) > size:
             raise UsageError(
@@ -136,9 +154,10 @@ class Learner:
         The state is as it was. `config.probe.batch_size` images are encoded at a time.
 
         Raises:
-          UsageError: if `images` cannot be taken.
+          UsageError: if `state` or `images` cannot be taken.
         """
-        pixels, size = pixels_of(images), self.config.probe.batch_size
+        state, pixels = states.alive(state), pixels_of(images)
+        size = self.config.probe.batch_size
         encode = self._functions(shape_of(pixels)).encode
         parts = [pixels[i : i + size] for i in range(0, len(pixels), size)]
         found = [encode(state, filled(part, size))[: len(part)] for part in parts]
@@ -161,7 +180,8 @@ class Learner:
           images: [n h w c].
           labels: [n], any integers.
           name: of the probe; '': the first of `config.probe.names`.
-          held_out: images and labels to choose an epoch by, which 'linear' needs.
+          held_out: images [k h w c] and labels [k], to choose an epoch by; 'linear'
+            needs them.
 
         Returns:
           A function of images [m h w c] that gives their labels [m].
@@ -169,36 +189,42 @@ class Learner:
         Raises:
           UsageError: if the probe cannot be fitted to what is given.
         """
+        key = jax.random.fold_in(states.alive(state).key, PROBE_KEY)
         name = name or next(iter(self.config.probe.names), "ridge")
         one_of("probe.names", name, PROBES)
+        if held_out is None and name in HELD_OUT:
+            raise UsageError(
+                f"the {name} probe chooses its epoch by images that it is not fitted "
+                f"to: give held_out=(images, labels), or name='ridge', which needs none"
+            )
+        pairs = [(images, labels), *([] if held_out is None else [pair_of(held_out)])]
         fields = group(self.config.probe, name)
         what = f"probe.{name}"
         fit = made(PROBES[name], what, **wired(PROBES[name], what, fields))
-        key = jax.random.fold_in(state.key, PROBE_KEY)
-        held = (self.embed(state, held_out[0]), held_out[1]) if held_out else ()
-        given = self.embed(state, images), np.asarray(labels)
-        predict: Predict = made(fit, what, key, *given, *held)
+        must = "labels must be [n] whole numbers, one an image"
+        given = [
+            x
+            for image, label in pairs
+            for x in (self.embed(state, image), array_of(label, must))
+        ]
+        predict: Predict = made(fit, what, key, *given)
         return lambda new: predict(self.embed(state, new))
 
     def save(self, folder: str | Path, state: TrainState) -> None:
         """Write a state to `folder`, in place of an earlier one of the same learner.
 
         Raises:
-          UsageError: if the folder holds a state that is as old or older.
+          UsageError: if `state` was used up; if the folder holds this state or a later
+            one, one of another config or size of images, a run's checkpoints, or other
+            files and no state.
           StorageError: if it cannot be written; an earlier one is still there then.
         """
-        place, step = Path(folder).expanduser(), int(state.step)
-        saves = Checkpoints(place, keep=1)
-        latest = saves.latest()
-        if latest is None or latest < step:
-            about = {"config": settings.as_json(self.config)}
-            saves.save(step, [state], about)
-        saves.close()
-        if latest is not None and latest >= step:
-            raise UsageError(
-                f"{place} holds the state after stream batch {latest}, this is the one "
-                f"after {step}: a folder only takes later ones"
-            )
+        shape = states.made_for(states.alive(state), self._likes)
+        about = state_files.described(settings.as_json(self.config), shape)
+        fits = lambda shape: states.fits(state, self._functions(shape).like)
+        place = Path(folder).expanduser()
+        with state_files.on_disk(place):
+            state_files.save(place, state, about, fits)
 
     def export(self, folder: str | Path, state: TrainState, example: Images) -> None:
         """Write the encoder as a finished run does, in place of an earlier one.
@@ -211,31 +237,33 @@ class Learner:
           example: images [n h w c] of its size.
 
         Raises:
-          UsageError: if the folder is of another config.
+          UsageError: if the folder is of another config or a file, or `state` or
+            `example` cannot be taken.
+          StorageError: if it cannot be written.
         """
-        place = Path(folder).expanduser()
-        described = settings.as_json(self.config)
-        workdir.describe_once(place, described, {})
-        functions = self._functions(shape_of(pixels_of(example)))
-        states = {self.config.seeds[0]: state}
-        saved.save(
-            place / FINAL, self.config, functions.learning, states, functions.pixels
-        )
+        place, state = Path(folder).expanduser(), states.alive(state)
+        shape = shape_of(pixels_of(example))
+        functions = self._functions(shape)
+        learning, pixels = functions.learning, functions.pixels
+        states.check(state, shape, self._likes, learning.encoder)
+        described, mine = settings.as_json(self.config), {self.config.seeds[0]: state}
+        with state_files.on_disk(place):
+            workdir.describe_once(place, described, {})
+            saved.save(place / FINAL, self.config, learning, mine, pixels)
 
     def load(self, folder: str | Path, example: Images) -> TrainState:
         """The state in `folder`, bit by bit; `example` shows the images' size.
 
         Raises:
           UsageError: if there is none, or it is of another config or image size.
+          StorageError: if it cannot be read.
         """
-        place = Path(folder).expanduser()
-        if not steps_in(place):
-            raise UsageError(f"{place} holds no state of a learner")
-        saves = Checkpoints(place, keep=1)
-        like = self.init(jax.random.key(0), example)
-        [state], about = saves.restore([like])
-        saves.close()
-        mine = config_key(settings.as_json(self.config))
-        if config_key(about.get("config", {})) != mine:
-            raise UsageError(f"{place} holds a state of a learner of another config")
-        return state
+        place, shape = Path(folder).expanduser(), shape_of(pixels_of(example))
+        with state_files.on_disk(place):
+            about = state_files.newest(place, settings.as_json(self.config))
+            known = state_files.shape_in(about)
+            mine = self._functions(shape).like
+            if known and not states.fits(self._functions(known).like, mine):
+                raise UsageError(states.told(shape, f"the state in {place} was", known))
+            like = self.init(jax.random.key(0), example)
+            return state_files.restore(place, like, "" if known else states.size(shape))

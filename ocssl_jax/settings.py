@@ -14,7 +14,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from ocssl_jax.dotted import flat, get, put
+from ocssl_jax.dotted import differences, flat, get, put
 from ocssl_jax.errors import UsageError, one_of
 from ocssl_jax.ranges import validate
 
@@ -134,6 +134,22 @@ def filled(fields: Any, like: Mapping[str, Any] | None = None) -> Any:
         if isinstance(path := flat(whole).get(name), str):
             put(whole, name, absolute(path))
     return whole
+
+
+def changed(old: Any, new: Mapping[str, Any]) -> str:
+    """Which field decides other results in two configs as JSON holds them, if one does.
+
+    Args:
+      old: may be of an older version, or damaged.
+      new: of today.
+
+    Returns:
+      "field: old -> new and 2 more"; '' if both give the same results.
+    """
+    before = filled(old, like=new)
+    found = differences(before if isinstance(before, Mapping) else {}, new)
+    more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+    return f"{found[0]}{more}" if found else ""
 
 
 @cache

@@ -13,7 +13,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from ocssl_jax import dotted, settings
+from ocssl_jax import settings
 from ocssl_jax.errors import StorageError, UsageError
 from ocssl_jax.replacing import replacing
 
@@ -125,12 +125,10 @@ def check(folder: Path, config: Mapping[str, Any]) -> None:
                 f"choose an empty or new folder, or bring the file back"
             )
         return
-    old = settings.filled(read_json(path, needs="config")["config"], like=config)
-    changed = dotted.differences(old if isinstance(old, dict) else {}, config)
+    changed = settings.changed(read_json(path, needs="config")["config"], config)
     if changed:
-        more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
         raise UsageError(
-            f"{folder} holds a run with another config ({changed[0]}{more}); "
+            f"{folder} holds a run with another config ({changed}); "
             f"choose another --workdir or repeat that run's command"
         )
 

@@ -21,9 +21,11 @@ PROBES: dict[str, Callable[..., Fit]] = {
     "ridge": ridge,
     "knn": knn,
 }
+HELD_OUT = ("linear",)  # choose an epoch by validation images: cannot do without
 OFFLINE: dict[str, Callable[..., Looking]] = {"linear_augmented": linear_augmented}
 
 __all__ = [
+    "HELD_OUT",
     "OFFLINE",
     "PROBES",
     "Fit",
