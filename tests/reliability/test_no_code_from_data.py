@@ -41,7 +41,7 @@ UNPICKLE = {
 }
 RUNS = {"eval", "exec", "compile", "__import__"}
 # Who may run a Python file: configs are such files.
-READS_CONFIGS = {"commandline.py", "settings.py"}
+READS_CONFIGS = {"config_files.py", "settings.py"}
 
 
 def calls(tree):
