@@ -1,6 +1,7 @@
 """From a config to the functions and arrays of a run. No state is made here."""
 
 import importlib.util
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -41,6 +42,8 @@ class Experiment(NamedTuple):
     bench: data.Benchmark
     schedules: tuple[data.Schedule, ...]  # one a seed
     learning: Learning
+    learning_of: Callable[[ConfigDict], Learning]  # of another config, on these images
+    fresh: bool  # whether learners start with their first weights
     probes: dict[str, Fit | Looking]
     judged: tuple[data.Dataset, data.Benchmark]  # what probes are about
     pools: tuple[np.ndarray, ...] | None = None  # one a seed, see `feed.pools_of`
@@ -113,7 +116,17 @@ def build(
     if learning.method.pooled:
         pools = tuple(pools_of(dataset, schedule) for schedule in schedules)
     arriving = balanced(config, dataset, schedules)
-    return Experiment(dataset, bench, arriving, learning, probes, judged, pools)
+    return Experiment(
+        dataset=dataset,
+        bench=bench,
+        schedules=arriving,
+        learning=learning,
+        learning_of=learning_of,
+        fresh=fresh,
+        probes=probes,
+        judged=judged,
+        pools=pools,
+    )
 
 
 def probe_of(config: ConfigDict, name: str) -> Any:

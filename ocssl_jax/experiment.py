@@ -30,6 +30,7 @@ from ocssl_jax.encoders import FINAL
 from ocssl_jax.errors import UsageError
 from ocssl_jax.report.memory_sheet import sheet_of
 from ocssl_jax.report.write import write_report
+from ocssl_jax.seeds import Carriers, Working, alone
 from ocssl_jax.stop import Stop
 from ocssl_jax.summary import results, summarised
 from ocssl_jax.train import Run
@@ -43,6 +44,19 @@ def run(
     overrides: Mapping[str, Any],
     stop: Stop | None = None,
 ) -> str:
+    """Do what is left to do of an experiment by itself, as `running`."""
+    return alone(running(config, folder, overrides, stop))
+
+
+def running(
+    config: ConfigDict,
+    folder: Path,
+    overrides: Mapping[str, Any],
+    stop: Stop | None = None,
+    *,
+    carriers: Callable[[Experiment], Carriers] | None = None,
+    name: str = "",
+) -> Working[str]:
     """Do what is left to do of an experiment; the table of its results.
 
     Args:
@@ -50,6 +64,8 @@ def run(
       folder: the workdir.
       overrides: fields set on the command line, for the record.
       stop: who listens for signals, if somebody does already.
+      carriers: those of its seeds, if not its own.
+      name: in what is printed, if not the learner's.
 
     Raises:
       UsageError: before anything is written, if the config, the data or the workdir
@@ -68,7 +84,9 @@ def run(
         )
         stop = stop or stack.enter_context(Stop())
         if not hosts.decided((folder / "summary.json").exists):
-            finish(experiment, config, folder, stop)
+            own = carriers(experiment) if carriers else None
+            learner = Run(experiment, config, folder, carriers=own, name=name)
+            yield from finishing(learner, stop)
         return hosts.led(lambda: told(folder)) or ""
 
 
@@ -90,17 +108,16 @@ def take(
     workdir.write(path, json.dumps(about, indent=1) + "\n")
 
 
-def finish(
-    experiment: Experiment, config: ConfigDict, folder: Path, stop: Stop
-) -> None:
+def finishing(learner: Run, stop: Stop) -> Working[None]:
     """Learn, run the baselines, and write everything that a finished run holds."""
-    learner = Run(experiment, config, folder)
+    experiment, config, folder = learner.experiment, learner.config, learner.folder
     baselines: dict[str, Records] = {}
     for name in INITIAL:
         if name in config.baselines and config.probe.names:
             baselines[name] = initial_encoder(learner, folder, name, stop)
     stop.check(f"at stream batch {learner.step}")
-    states, time = learner.learn(stop), learner.clock.read()
+    states = yield from learner.learning(stop)
+    time = learner.clock.read()
     for name in config.baselines:
         if name not in INITIAL:
             baselines[name] = beside(learner, name, stop)

@@ -7,14 +7,18 @@ warmup_cosine  up and down once in a given number of stream batches, for learnin
                offline: from several epochs over images that are all there
 
 The first two start again with every stream batch, so that a run has no end that they
-would need to know.
+would need to know. A rate is `peak` times what NumPy knows before, so that several
+learners can share a program in which their peaks are arrays.
 """
 
 import math
 from collections.abc import Callable
 from typing import NamedTuple
 
+import jax
 import numpy as np
+
+from ocssl_jax.traced import Number
 
 MOMENTUM_RANGE = (0.95, 0.85)  # at the local cycle's ends, at its peak
 FINAL_DIVISOR = 1e4  # first over last learning rate, as torch's OneCycleLR
@@ -24,18 +28,18 @@ WARMUP_START = 0.003  # solo-learn's and CaSSLe's first learning rate
 class Schedule(NamedTuple):
     """Learning rate and momentum of each update, until both start again."""
 
-    learning_rate: np.ndarray  # [u] float32
-    momentum: np.ndarray  # [u] float32
+    learning_rate: np.ndarray | jax.Array  # [u] float32
+    momentum: np.ndarray | jax.Array  # [u] float32
     each_batch: bool = True  # u is the passes of a stream batch
 
 
-def constant(passes: int, *, peak: float, momentum: float) -> Schedule:
+def constant(passes: int, *, peak: Number, momentum: Number) -> Schedule:
     """The same learning rate and momentum in every pass."""
     ones = np.ones(passes, np.float32)
     return Schedule(peak * ones, momentum * ones)
 
 
-def local_cycle(passes: int, *, peak: float, rise: float, divisor: float) -> Schedule:
+def local_cycle(passes: int, *, peak: Number, rise: float, divisor: float) -> Schedule:
     """One cosine cycle of learning rate and inverse momentum a stream batch (SLCLRS).
 
     Equal to torch's two-phase OneCycleLR with `total_steps=passes`, whose momentum goes
@@ -59,21 +63,21 @@ def local_cycle(passes: int, *, peak: float, rise: float, divisor: float) -> Sch
             f"schedule local_cycle needs 1 < rise * passes < passes, got rise {rise} "
             f"and passes {passes}: a rise below 1{least}"
         )
-    first = peak / divisor
+    first = 1 / divisor
     far, near = MOMENTUM_RANGE
 
     def at(n: int) -> tuple[float, float]:
         if n <= top:
-            return _cosine(first, peak, n / top), _cosine(far, near, n / top)
+            return _cosine(first, 1.0, n / top), _cosine(far, near, n / top)
         p = (n - top) / (last - top)
-        return _cosine(peak, first / FINAL_DIVISOR, p), _cosine(near, far, p)
+        return _cosine(1.0, first / FINAL_DIVISOR, p), _cosine(near, far, p)
 
-    rows = np.asarray([at(n) for n in range(passes)], np.float32)
-    return Schedule(rows[:, 0], rows[:, 1])
+    rows = np.asarray([at(n) for n in range(passes)])
+    return Schedule(_single(peak * rows[:, 0]), _single(rows[:, 1]))
 
 
 def warmup_cosine(
-    passes: int, *, peak: float, momentum: float, period: int, warmup: int
+    passes: int, *, peak: Number, momentum: Number, period: int, warmup: int
 ) -> Schedule:
     """A straight rise from 0.003, then half a cosine down to 0 (CaSSLe's offline runs).
 
@@ -95,10 +99,17 @@ def warmup_cosine(
             f"got warmup {warmup} and period {period}"
         )
     up, down = warmup * passes, (period - warmup) * passes
-    rising = np.linspace(WARMUP_START, peak, up, endpoint=True) if up else np.empty(0)
-    falling = [_cosine(peak, 0.0, n / down) for n in range(1, down + 1)]
-    rates = np.concatenate([rising, falling]).astype(np.float32)
-    return Schedule(rates, np.full(len(rates), momentum, np.float32), each_batch=False)
+    way = np.linspace(0.0, 1.0, up) if up else np.empty(0)
+    falling = [_cosine(1.0, 0.0, n / down) for n in range(1, down + 1)]
+    start = np.concatenate([WARMUP_START * (1 - way), np.zeros(down)])
+    rates = peak * np.concatenate([way, falling]) + start
+    momenta = momentum * np.ones(len(start), np.float32)
+    return Schedule(_single(rates), momenta, each_batch=False)
+
+
+def _single(values: np.ndarray | jax.Array) -> np.ndarray | jax.Array:
+    """As float32; what a program works on may be so already."""
+    return values.astype(np.float32)
 
 
 def _cosine(a: float, b: float, p: float) -> float:

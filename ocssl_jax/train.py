@@ -1,5 +1,6 @@
 """A run: learn from the stream, probe, log, checkpoint; again where it was interrupted.
 
+What is to be computed it asks for, as `seeds.Work`; by itself it goes on at once.
 One class holds what changes while the run goes on. The order of things at the end of a
 chunk decides what a kill may cost: the log is written, then the checkpoint; probes come
 after the checkpoint of their experience, and their file is replaced in one go.
@@ -32,6 +33,7 @@ from ocssl_jax.feed import feed
 from ocssl_jax.judging import Judge
 from ocssl_jax.mesh import make_mesh
 from ocssl_jax.progress import Progress
+from ocssl_jax.seeds import Carrier, Carriers, Work, Working, alone
 from ocssl_jax.stop import Stop
 from ocssl_jax.workdir import Place
 from ocssl_jax.writers import History
@@ -39,22 +41,42 @@ from ocssl_jax.writers import History
 CHUNK = 50  # stream batches between host syncs on an accelerator
 
 
+def own_carriers(experiment: Experiment, config: ConfigDict) -> Carriers:
+    """Carriers of the config's seeds on all devices."""
+    mesh = make_mesh(jax.devices(), seeds=len(config.seeds), **config.mesh)
+    made = experiment.learning
+    carrier = partial(seeds.carrier, made.init, mesh=mesh, vmap=made.vmap)
+    return Carriers(carrier(made.step), carrier(made.passing))
+
+
 class Run:
     """One strategy on one stream, all seeds, in one workdir."""
 
-    def __init__(self, experiment: Experiment, config: ConfigDict, folder: Path):
-        """Start afresh, or from the newest checkpoint in `folder`."""
+    def __init__(
+        self,
+        experiment: Experiment,
+        config: ConfigDict,
+        folder: Path,
+        *,
+        carriers: Carriers | None = None,
+        name: str = "",
+    ):
+        """Start afresh, or from the newest checkpoint in `folder`.
+
+        Args:
+          experiment: of the config.
+          config: resolved.
+          folder: the workdir.
+          carriers: of seeds through batches to learn, and to pass by; by default its
+            own.
+          name: in what is printed; by default the learner's.
+        """
         self.experiment, self.config, self.folder = experiment, config, folder
-        self.name = labels.learner(partial(dotted.get, config))
+        self.name = name or labels.learner(partial(dotted.get, config))
         self.chunk = config.chunk or (1 if jax.default_backend() == "cpu" else CHUNK)
         self.debug = Debug(experiment.learning.step) if config.debug else None
         self.chunk = 1 if self.debug else self.chunk
-        mesh = make_mesh(jax.devices(), seeds=len(config.seeds), **config.mesh)
-        made = experiment.learning
-        self.seeds, self.passing = (
-            seeds.carrier(made.init, step, mesh, vmap=made.vmap)
-            for step in (made.step, made.passing)
-        )
+        self.seeds, self.passing = carriers or own_carriers(experiment, config)
         self.clock, self.standing = Clock(), Standing(config.seeds)
         self._fed: dict[int, Stream] = {}  # read ahead, by first step
         self.step, self.trained = 0, 0  # stream batches; augmented images, all seeds
@@ -114,6 +136,10 @@ class Run:
         )
 
     def learn(self, stop: Stop) -> dict[int, TrainState]:
+        """Go through the stream by itself, as `learning`."""
+        return alone(self.learning(stop))
+
+    def learning(self, stop: Stop) -> Working[dict[int, TrainState]]:
         """Go through the stream; the final state of each seed that got to its end.
 
         Raises:
@@ -125,9 +151,9 @@ class Run:
                 self._end_experience(progress, stop, resumed=True)
                 while self.step < self.course.total:
                     if self.step < self.course.passed:
-                        self._pass_by()
+                        yield from self._pass_by()
                     else:
-                        self._chunk(progress)
+                        yield from self._chunk(progress)
                     where = f"after stream batch {self.step} of {self.course.total}"
                     if stop.seen() or self.course.saved(self.step):
                         self._save()
@@ -174,18 +200,18 @@ class Run:
         self.place.check()
         self.history.sync()
 
-    def _pass_by(self) -> None:
+    def _pass_by(self) -> Working[None]:
         """Let memories and teachers see what was learnt before, up to the next stop."""
         first, stop = self.step, self.course.next_stop(self.step)
         with self.clock.part("train_s"):
             arrived = self.feed(first, stop)
-            going = self.standing.mask
-            self.states, _ = self.passing.learn(
-                self.states, arrived, stop - first, going
-            )
+            self.states, _ = yield self._work(self.passing, arrived, stop - first)
         self.step = stop
 
-    def _chunk(self, progress: Progress) -> None:
+    def _work(self, carrier: Carrier, arrived: Stream, batches: int) -> Work:
+        return Work(carrier, self.states, arrived, batches, self.standing.mask)
+
+    def _chunk(self, progress: Progress) -> Working[None]:
         """Learn up to the next stop; the host waits once, for the metrics."""
         began, first = time.monotonic(), self.step
         stop = self.course.next_stop(first)
@@ -193,9 +219,7 @@ class Run:
             arrived = self._fed.pop(first, None) or self.feed(first, stop)
             if self.debug:
                 self.debug.keep(self.seeds.split(self.states), arrived)
-            self.states, seen = self.seeds.learn(
-                self.states, arrived, stop - first, self.standing.mask
-            )
+            self.states, seen = yield self._work(self.seeds, arrived, stop - first)
             if stop < self.course.total:  # read ahead while the device is busy
                 self._fed[stop] = self.feed(stop, self.course.next_stop(stop))
             seen = self.seeds.metrics(seen, stop - first)

@@ -28,6 +28,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from ocssl_jax.core import Array
+from ocssl_jax.traced import holds
 
 SURROGATES = ("linear", "squared_hinge")
 NEGATIVES = ("class", "instance")
@@ -87,7 +88,7 @@ def check(objective: Objective) -> None:
     Raises:
       ValueError: naming the setting and what it may be.
     """
-    if not objective.temperature > 0:
+    if not holds(objective.temperature > 0):
         raise ValueError(f"temperature must be above 0, got {objective.temperature}")
     if objective.margin < 0:
         raise ValueError(f"margin must be at least 0, got {objective.margin}")

@@ -15,6 +15,7 @@ from ocssl_jax.clip import objectives
 from ocssl_jax.clip.contrast import Contrast, Objective, Rows, check, contrast
 from ocssl_jax.clip.contrast import estimators as first_estimators
 from ocssl_jax.core import Array
+from ocssl_jax.traced import holds
 
 WEIGHTINGS = ("sample", "class")
 
@@ -220,5 +221,5 @@ def _check(objective: Objective, negative_weight: str, **rates: float) -> None:
 
 
 def _check_temperature(temperature: float) -> None:
-    if not temperature > 0:
+    if not holds(temperature > 0):
         raise ValueError(f"temperature must be above 0, got {temperature}")

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from ocssl_jax.core import Array, Items, Key, Memory, Sample
+from ocssl_jax.traced import holds
 
 Among = Callable[[Items], Array]  # of all slots' items, [N] bool: which may be drawn
 
@@ -55,7 +56,7 @@ def ranked(capacity: int, *, rank: Rank, feature_decay: float) -> Memory:
     """
     if capacity < 1:
         raise ValueError(f"a memory's capacity must be at least 1, not {capacity}")
-    if not 0 <= feature_decay <= 1:
+    if not (holds(feature_decay >= 0) and holds(feature_decay <= 1)):
         raise ValueError(f"feature_decay must lie in [0, 1], not {feature_decay}")
 
     def init(item: Items, feature: Array) -> Ranked:

@@ -15,6 +15,7 @@ from ocssl_jax.core import Batch, Key, Method, Model, Outputs, Params
 from ocssl_jax.heads import Projector
 from ocssl_jax.losses import nt_xent
 from ocssl_jax.methods.network import network, per_view
+from ocssl_jax.traced import holds
 
 
 def simclr(
@@ -37,7 +38,7 @@ def simclr(
     Raises:
       ValueError: if the temperature is not positive.
     """
-    if temperature <= 0:
+    if not holds(temperature > 0):
         raise ValueError(f"temperature must be above 0, got {temperature}")
     init, forward = network(backbone, Projector(projection, True, dtype, **projector))
 

@@ -23,6 +23,7 @@ from ocssl_jax.strategies.replay import (
     stream_rows,
     with_objective,
 )
+from ocssl_jax.traced import holds
 
 
 def cross_task(
@@ -116,7 +117,7 @@ def osiris_r(
     Raises:
       ValueError: if the temperature is not positive.
     """
-    if temperature <= 0:
+    if not holds(temperature > 0):
         raise ValueError(f"temperature must be above 0, got {temperature}")
     stored = plain_replay(memory, memory_size, replay_size, feature_decay=feature_decay)
     # The method's head does not see the replayed rows: there is no news of their z.

@@ -10,12 +10,17 @@ Arguments:
   --workdir DIR             where results go (default runs/<config name>-sweep)
   --probe NAME              probe that chooses (default the config's first)
   --metric NAME[,NAME...]   test metrics shown beside (default FA,CA)
+  --at_once N               points that learn side by side at most (default 0: all)
 
 Each point is an ordinary run of all seeds in its own folder of DIR, without baselines
 unless --config.baselines names some. The best point has the highest mean over seeds of
 the final accuracy on the validation images, probed in the joint scope with all labels
 where the config asks for that, else as it lists first; test accuracy has no say.
 sweep.json and sweep.csv in DIR are kept up to date, sweep.log has what the runs say.
+
+Points that differ in numbers alone, such as learning rates, weights and decays, share
+what is compiled. On GPUs, TPUs and several devices they are an axis beside the seeds
+and learn side by side, in one program; on one device of a CPU one after the other.
 
 Repeat a command to resume where it was interrupted. With more values, or more fields,
 it runs only what is new; a grid that lacks a point already run is refused. A point
@@ -54,6 +59,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--workdir", type=Path)
     parser.add_argument("--probe")
     parser.add_argument("--metric", default="FA,CA")
+    parser.add_argument("--at_once", type=int, default=0)
     args, rest = parser.parse_known_args(argv)
     own_configs_first()
     folder = args.workdir or default_workdir(args.config, "-sweep")
@@ -64,6 +70,8 @@ def main(argv: Sequence[str] | None = None) -> None:
                 raise UsageError(
                     f"--metric must be one of {', '.join(ALL)}, got {name!r}"
                 )
+        if args.at_once < 0:
+            raise UsageError(f"--at_once must be 0 or more, got {args.at_once}")
         fixed = shared(rest)
         points = grid.points(args.config, fixed, grid.parse(args.grid))
         named = grid.placed(points, folder)
@@ -75,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         logging.set_verbosity(logging.FATAL)
         signals.interrupt()  # until a run listens
         probe = search.check(points, args.probe)
-        plan = Plan(folder, args.config, fixed, named, probe, metrics)
+        plan = Plan(folder, args.config, fixed, named, probe, metrics, args.at_once)
         print(search.run(plan))
 
 

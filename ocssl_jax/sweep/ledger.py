@@ -30,6 +30,7 @@ class Plan(NamedTuple):
     points: Mapping[str, Point]  # by name of their folder
     probe: str  # label of the probing that chooses, such as linear-separate
     metrics: tuple[str, ...]  # test metrics shown beside
+    at_once: int = 0  # points that learn side by side at most; 0: all that can
 
 
 class Result(NamedTuple):

@@ -1,15 +1,23 @@
-"""The sweep itself: the points one after another, a line for each, then the choice."""
+"""The sweep itself: the points as they can be learnt, a line for each, then the choice.
 
-from collections.abc import Sequence
-from contextlib import redirect_stdout
+Points that differ in numbers alone share what is compiled (`siblings`), and where there
+is more than one core to learn on they learn side by side (`crew`).
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, redirect_stdout
+from functools import partial
+from typing import Any, NamedTuple, TextIO
 
 from jax.errors import JaxRuntimeError
 from tqdm import tqdm
 
-from ocssl_jax import experiment, scopes, settings, workdir
+from ocssl_jax import crew, experiment, scopes, settings, workdir
 from ocssl_jax.build import Experiment, build
-from ocssl_jax.errors import TrainingError, UsageError
+from ocssl_jax.errors import Interrupted, TrainingError, UsageError
 from ocssl_jax.report.table import cell
+from ocssl_jax.seeds import Work, Working
+from ocssl_jax.siblings import family
 from ocssl_jax.sweep import ledger
 from ocssl_jax.sweep.grid import Point
 from ocssl_jax.sweep.ledger import Plan, Result, Results
@@ -93,14 +101,14 @@ def run(plan: Plan) -> str:
         }
         ledger.write(plan, results)
         print(_opening(plan, results), flush=True)
-        for name, point in plan.points.items():
-            if results[name].status in DONE:
-                continue
-            results[name] = Result("unfinished")
+        todo = [name for name, result in results.items() if result.status not in DONE]
+        for group in groups(plan, todo):
+            results |= dict.fromkeys(group.points, Result("unfinished"))
             ledger.write(plan, results)
-            results[name] = attempt(plan, name, point, stop)
-            ledger.write(plan, results)
-            print(_line(plan, results, name), flush=True)
+            for name, result in attempt(plan, group, stop):
+                results[name] = result
+                ledger.write(plan, results)
+                print(_line(plan, results, name, len(group.points)), flush=True)
             stop.check(f"after {_done(results)} of {len(results)} points")
     if not ledger.ranked(results):
         raise TrainingError(
@@ -110,23 +118,95 @@ def run(plan: Plan) -> str:
     return ledger.closing(plan, results)
 
 
-def attempt(plan: Plan, name: str, point: Point, stop: Stop) -> Result:
-    """Run a point, or the rest of it; what it says goes to `sweep.log`."""
-    folder = plan.folder / name
-    with (plan.folder / "sweep.log").open("a", buffering=1) as log:
-        print(f"-- {name}", file=log)
-        try:
-            with redirect_stdout(log):
-                print(experiment.run(point.config, folder, point.overrides, stop))
-        except TrainingError as error:
-            print(error, file=log)
-            return Result("failed", reason=str(error))
-        except JaxRuntimeError as error:  # such as a memory too small for this point
-            print(error, file=log)
-            return Result(
-                "failed", reason=(str(error).splitlines() or ["XLA failed"])[0]
+class Group(NamedTuple):
+    """Points that are under way at the same time."""
+
+    points: dict[str, Point]  # by folder
+    siblings: crew.Siblings | None  # makes their carriers; None: each has its own
+
+
+def groups(plan: Plan, todo: Sequence[str]) -> list[Group]:
+    """What is left to do, in the order of the grid."""
+    families: dict[str, dict[str, Point]] = {}
+    for name in todo:
+        point = plan.points[name]
+        families.setdefault(family(point.config), {})[name] = point
+    found: list[Group] = []
+    for points in families.values():
+        if len(points) == 1:
+            found.append(Group(points, None))
+            continue
+        configs = [point.config for point in points.values()]
+        siblings = crew.Siblings(configs, at_once=plan.at_once)
+        names = [*points]
+        for i in range(0, len(names), siblings.at_once):
+            some = names[i : i + siblings.at_once]
+            found.append(Group({name: points[name] for name in some}, siblings))
+    place = {name: i for i, name in enumerate(todo)}
+    return sorted(found, key=lambda group: place[next(iter(group.points))])
+
+
+def attempt(plan: Plan, group: Group, stop: Stop) -> Iterator[tuple[str, Result]]:
+    """Run points, or the rest of them; each one's outcome as soon as it is known.
+
+    What they say goes to `sweep.log`.
+
+    Raises:
+      Interrupted: once all of them have saved what they have.
+    """
+    with ExitStack() as stack:
+        log = stack.enter_context((plan.folder / "sweep.log").open("a", buffering=1))
+        runs: dict[str, Working[str]] = {}
+        for name, point in group.points.items():
+            print(f"-- {name}", file=log)
+            make = group.siblings.carriers if group.siblings else None
+            run = experiment.running(
+                point.config,
+                plan.folder / name,
+                point.overrides,
+                stop,
+                carriers=make and partial(make, config=point.config),
+                name=name,
             )
-    return ledger.result(folder, probe=plan.probe, failed=None)
+            runs[name] = stack.enter_context(closing(run))
+        yield from drive(plan, runs, log)
+
+
+def drive(
+    plan: Plan, runs: Mapping[str, Working[str]], log: TextIO
+) -> Iterator[tuple[str, Result]]:
+    """Have done what the runs ask for until each has ended; how, as it is known."""
+    answers: dict[str, Any] = dict.fromkeys(runs)  # None begins
+    interrupted: Interrupted | None = None
+    while answers:
+        asked: dict[str, Work] = {}
+        for name, answer in answers.items():
+            try:
+                with redirect_stdout(log):
+                    asked[name] = runs[name].send(answer)
+            except StopIteration as end:
+                print(end.value, file=log)
+                folder = plan.folder / name
+                yield name, ledger.result(folder, probe=plan.probe, failed=None)
+            except Interrupted as error:
+                interrupted = error
+            except (TrainingError, JaxRuntimeError) as error:
+                yield name, failed(error, log)
+        try:
+            answers = crew.done(asked)
+        except JaxRuntimeError as error:  # such as a memory too small for all of them
+            answers = {}
+            yield from ((name, failed(error, log)) for name in asked)
+    if interrupted:
+        raise interrupted
+
+
+def failed(error: Exception, log: TextIO) -> Result:
+    """The outcome of a point that an error ended; XLA's are cut to their first line."""
+    print(error, file=log)
+    if isinstance(error, TrainingError):
+        return Result("failed", reason=str(error))
+    return Result("failed", reason=(str(error).splitlines() or ["XLA failed"])[0])
 
 
 def _done(results: Results) -> int:
@@ -140,14 +220,14 @@ def _opening(plan: Plan, results: Results) -> str:
     return f"{n} points in {plan.folder}{before}; details in sweep.log"
 
 
-def _line(plan: Plan, results: Results, name: str) -> str:
-    """A point's outcome in one line."""
+def _line(plan: Plan, results: Results, name: str, at_once: int) -> str:
+    """The outcome of a point, one of so many that ran at once, in one line."""
     result, left = results[name], len(results) - _done(results)
     place = f"[{_done(results)}/{len(results)}] {plan.points[name].name}:"
     if result.status == "failed":
         return f"{place} failed, {result.reason}"
     times = [r.time_s for r in results.values() if r.status == "finished"]
-    eta = tqdm.format_interval(left * sum(times) / len(times))
+    eta = tqdm.format_interval(left * sum(times) / len(times) / at_once)
     shown = [f"{m} {cell(result.metrics.get(m))}" for m in plan.metrics]
     words = [f"validation {cell(result.validation)}", *shown, f"{result.time_s:.0f} s"]
     return f"{place} {', '.join([*words, f'{eta} left'] if left else words)}"
