@@ -26,6 +26,7 @@ from jax.sharding import PartitionSpec as P
 
 from ocssl_jax.compiling import jit
 from ocssl_jax.core import Array, Stream, TrainState
+from ocssl_jax.learning import Learning
 from ocssl_jax.mesh import SEED, everywhere, over_seeds, place
 from ocssl_jax.step import Init, Metrics, Step
 
@@ -224,3 +225,9 @@ class Carriers(NamedTuple):
 def carrier(init: Init, step: Step, mesh: Mesh, *, vmap: bool) -> Carrier:
     """The faster form on the mesh's devices."""
     return in_turn(init, step) if turns(mesh) else on_mesh(init, step, mesh, vmap=vmap)
+
+
+def carriers(learning: Learning, mesh: Mesh) -> Carriers:
+    """A run's own."""
+    made = partial(carrier, learning.init, mesh=mesh, vmap=learning.vmap)
+    return Carriers(made(learning.step), made(learning.passing))

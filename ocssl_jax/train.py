@@ -41,14 +41,6 @@ from ocssl_jax.writers import History
 CHUNK = 50  # stream batches between host syncs on an accelerator
 
 
-def own_carriers(experiment: Experiment, config: ConfigDict) -> Carriers:
-    """Carriers of the config's seeds on all devices."""
-    mesh = make_mesh(jax.devices(), seeds=len(config.seeds), **config.mesh)
-    made = experiment.learning
-    carrier = partial(seeds.carrier, made.init, mesh=mesh, vmap=made.vmap)
-    return Carriers(carrier(made.step), carrier(made.passing))
-
-
 class Run:
     """One strategy on one stream, all seeds, in one workdir."""
 
@@ -76,7 +68,9 @@ class Run:
         self.chunk = config.chunk or (1 if jax.default_backend() == "cpu" else CHUNK)
         self.debug = Debug(experiment.learning.step) if config.debug else None
         self.chunk = 1 if self.debug else self.chunk
-        self.seeds, self.passing = carriers or own_carriers(experiment, config)
+        mesh = make_mesh(jax.devices(), seeds=len(config.seeds), **config.mesh)
+        own = carriers or seeds.carriers(experiment.learning, mesh)
+        self.seeds, self.passing = own.learning, own.passing
         self.clock, self.standing = Clock(), Standing(config.seeds)
         self._fed: dict[int, Stream] = {}  # read ahead, by first step
         self.step, self.trained = 0, 0  # stream batches; augmented images, all seeds

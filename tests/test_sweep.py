@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from jax.errors import JaxRuntimeError
 
-from ocssl_jax import dotted, settings, workdir
+from ocssl_jax import crew, dotted, settings, workdir
 from ocssl_jax.commandline import configured
 from ocssl_jax.errors import TrainingError, UsageError
 from ocssl_jax.sweep import grid, search
@@ -382,6 +382,8 @@ def test_two_sweeps_never_share_a_workdir(sweep, runs, tmp_path):
         (["--grid", RATES, "--config.probe.names=()"], "config.probe.names has none"),
         (["--grid", RATES, "--probe", "knn"], "has linear, ridge"),
         (["--grid", RATES, "--metric", "FAA"], "FA, CA, CA_seen, forgetting"),
+        (["--grid", RATES, "--at_once=-1"], "--at_once must be 0 or more, got -1"),
+        (["--grid", RATES, "--at_once=few"], "--at_once"),
         (["--grid", RATES, "--confg=x"], "--confg=x"),
         (["--grid", RATES, "stray"], "stray"),
         (["--grid", RATES, "--workdir=/proc/nowhere"], "/proc/nowhere"),
@@ -472,3 +474,33 @@ def test_real_runs_one_of_which_diverges(sweep, tmp_path):
     assert summary["baselines"] == {}  # they would be the same at every point
     assert "experience 1/5  ridge" in (tmp_path / "sweep" / "sweep.log").read_text()
     assert sweep(*flags)[-7:] == lines[-7:]
+
+
+def test_points_side_by_side_are_the_runs_themselves(sweep, tmp_path, monkeypatch):
+    """On a mesh of one device, then resumed in turn, beside runs by themselves."""
+    flags = [
+        *("--grid", "optimizer.learning_rate=0.1,0.01", "--config.seeds=0"),
+        *("--config.strategy.name=none", "--config.stream.limit=2"),
+        *("--config.probe.names=ridge", "--config.probe.every=9"),
+    ]
+    monkeypatch.setattr(crew, "turns", lambda mesh: False)
+    driven = []
+    done = crew.done
+    monkeypatch.setattr(crew, "done", lambda asked: driven.append(asked) or done(asked))
+    lines = sweep(*flags)
+    assert [sorted(asked) for asked in driven[:2]] == [
+        ["learning_rate=0.01", "learning_rate=0.1"]
+    ] * 2
+    assert sweep(*flags)[-6:] == lines[-6:]
+    monkeypatch.setattr(crew, "turns", lambda mesh: True)
+    sweep(*flags, f"--workdir={tmp_path / 'turns'}")
+    log = (tmp_path / "sweep" / "sweep.log").read_text()
+    for name in driven[0]:
+        beside, alone = (
+            (tmp_path / place / name / "metrics.jsonl").read_text().splitlines()
+            for place in ("sweep", "turns")
+        )
+        assert f"{name}: batch 2/2" in log and len(beside) == len(alone) == 2
+        for a, b in zip(map(json.loads, beside), map(json.loads, alone), strict=True):
+            assert a["loss"] == pytest.approx(b["loss"], rel=1e-4)
+            assert a["learning_rate"] == b["learning_rate"]
