@@ -85,6 +85,13 @@ class Together:
         return own
 
 
+def filled_up(members: int, devices: int) -> int:
+    """So many members that devices share them out evenly, a few at a time if need be."""
+    if members > devices:
+        return -(-members // devices) * devices
+    return next(n for n in range(members, devices + 1) if devices % n == 0)
+
+
 class Siblings:
     """Makes the carriers of points of one family."""
 
@@ -97,9 +104,7 @@ class Siblings:
         """
         self.config, self.fields = configs[0], numbers_of(configs)
         points = min(at_once or len(configs), len(configs))
-        members, devices = points * len(self.config.seeds), jax.device_count()
-        # As many on each device, where there are enough.
-        self.size = -(-members // devices) * devices if members > devices else members
+        self.size = filled_up(points * len(self.config.seeds), jax.device_count())
         self.mesh = make_mesh(jax.devices(), seeds=self.size, **self.config.mesh)
         self.in_turn = turns(self.mesh)
         self.at_once = 1 if self.in_turn else points
