@@ -86,7 +86,7 @@ class Together:
 
 
 def filled_up(members: int, devices: int) -> int:
-    """So many members that devices share them out evenly, a few at a time if need be."""
+    """The least number of members, with copies, that devices share out evenly."""
     if members > devices:
         return -(-members // devices) * devices
     return next(n for n in range(members, devices + 1) if devices % n == 0)
