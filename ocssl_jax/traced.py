@@ -16,4 +16,7 @@ def holds(condition: Any) -> bool:
     Within a program that takes the setting as an array nobody can tell: it is made of
     settings that have been looked at before.
     """
-    return isinstance(condition, jax.core.Tracer) or bool(condition)
+    try:
+        return bool(condition)
+    except jax.errors.TracerBoolConversionError:
+        return True

@@ -19,6 +19,7 @@ from tiny import (
 from ocssl_jax import dotted
 from ocssl_jax.learning import make_learning
 from ocssl_jax.siblings import NUMBERS, family, numbers_of, program_of, with_numbers
+from ocssl_jax.traced import holds
 
 CLIMB = {"strategy__name": "climb"}
 RATE = "optimizer.learning_rate"
@@ -148,3 +149,9 @@ def test_numbers_change_no_config_but_the_new_one():
     before = config.to_json_best_effort()
     new = with_numbers(config, {RATE: np.float32(3.0)})
     assert config.to_json_best_effort() == before and dotted.get(new, RATE) == 3.0
+
+
+def test_within_a_program_a_condition_on_settings_holds():
+    asked = []
+    jax.jit(lambda x: asked.append(holds(x > 1)) or x)(0.0)
+    assert asked == [True] and holds(2 > 1) and not holds(np.float32(0) > 1)
