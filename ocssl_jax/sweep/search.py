@@ -126,22 +126,23 @@ class Group(NamedTuple):
 
 
 def groups(plan: Plan, todo: Sequence[str]) -> list[Group]:
-    """What is left to do, in the order of the grid."""
-    families: dict[str, dict[str, Point]] = {}
-    for name in todo:
-        point = plan.points[name]
-        families.setdefault(family(point.config), {})[name] = point
+    """What is left to do, in the order of the grid.
+
+    Families are of all points: one that is resumed has the program that it began with.
+    """
+    families: dict[str, list[str]] = {}
+    for name, point in plan.points.items():
+        families.setdefault(family(point.config), []).append(name)
     found: list[Group] = []
-    for points in families.values():
-        if len(points) == 1:
-            found.append(Group(points, None))
-            continue
-        configs = [point.config for point in points.values()]
-        siblings = crew.Siblings(configs, at_once=plan.at_once)
-        names = [*points]
-        for i in range(0, len(names), siblings.at_once):
-            some = names[i : i + siblings.at_once]
-            found.append(Group({name: points[name] for name in some}, siblings))
+    for members in families.values():
+        names, siblings, at_once = [n for n in members if n in todo], None, 1
+        if len(members) > 1:
+            configs = [plan.points[name].config for name in members]
+            siblings = crew.Siblings(configs, at_once=plan.at_once)
+            at_once = siblings.at_once
+        for i in range(0, len(names), at_once):
+            some = {name: plan.points[name] for name in names[i : i + at_once]}
+            found.append(Group(some, siblings))
     place = {name: i for i, name in enumerate(todo)}
     return sorted(found, key=lambda group: place[next(iter(group.points))])
 
