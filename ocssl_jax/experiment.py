@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 from ocssl_jax import (
     accuracy,
     encoders,
+    failed,
     handover,
     hosts,
     saved,
@@ -86,7 +87,8 @@ def running(
         if not hosts.decided((folder / "summary.json").exists):
             own = carriers(experiment) if carriers else None
             learner = Run(experiment, config, folder, carriers=own, name=name)
-            yield from finishing(learner, stop)
+            with failed.kept(folder):
+                yield from finishing(learner, stop)
         return hosts.led(lambda: told(folder)) or ""
 
 
@@ -182,7 +184,8 @@ def beside(learner: Run, name: str, stop: Stop) -> Records:
     """Run the baseline strategy `name` with everything else the same."""
     other = as_baseline(learner.config, name)
     place = learner.folder / "baselines" / name
-    run(other, place, {"strategy.name": name}, stop)
+    with failed.named(f"baseline {name}"):
+        run(other, place, {"strategy.name": name}, stop)
     if not other.probe.names:
         return []
     seeds = workdir.read_json(place / "summary.json", needs="seeds")["seeds"]

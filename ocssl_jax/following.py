@@ -17,7 +17,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from ocssl_jax import settings, workdir, writers
+from ocssl_jax import failed, settings, workdir, writers
 from ocssl_jax.checkpoint import steps_in
 from ocssl_jax.data import DATASETS, folders
 from ocssl_jax.data.growing import Growing
@@ -51,9 +51,11 @@ def follow(
     described = settings.as_json(learner.config)
     workdir.check(place, described)
     learner.check(example_of(learner.config))
-    with workdir.held(place), Stop() as stop:
+    with workdir.held(place), Stop() as stop, failed.kept(place):
         workdir.describe_once(place, described, overrides)
-        return Follower(learner, root, place).follow(stop)
+        follower = Follower(learner, root, place)
+        failed.forget(place)  # it goes on
+        return follower.follow(stop)
 
 
 def check(config: ConfigDict, root: Path) -> None:

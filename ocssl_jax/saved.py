@@ -11,7 +11,7 @@ from flax import linen as nn
 from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
-from ocssl_jax import encoders
+from ocssl_jax import encoders, failed
 from ocssl_jax.augment import normalizer
 from ocssl_jax.backbones.grown import Grown
 from ocssl_jax.core import Array, TrainState, Variables
@@ -87,8 +87,10 @@ def load(workdir: Path, seed: int | None) -> Saved:
     """
     config, folder = config_of(workdir), workdir / encoders.FINAL
     if not (folder / ABOUT).is_file():
+        broken = failed.reason(workdir)
         raise UsageError(
-            f"{workdir} holds no final encoder ({folder / ABOUT}); let the run finish"
+            f"{workdir} holds no final encoder ({folder / ABOUT}); "
+            + (f"the run broke down: {broken}" if broken else "let the run finish")
         )
     about = read_json(folder / ABOUT, needs="seeds")
     if seed is not None and seed not in about["seeds"]:

@@ -19,7 +19,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from ocssl_jax import dotted, encoders, hosts, labels, seeds
+from ocssl_jax import dotted, encoders, failed, hosts, labels, seeds
 from ocssl_jax.boards import boards
 from ocssl_jax.build import Experiment
 from ocssl_jax.checkpoint import Checkpoints
@@ -114,6 +114,7 @@ class Run:
         shown = boards(self.folder, self.config, step=self.step)
         self.history = History(self.folder, self.course, step=self.step, boards=shown)
         self.place = Place(self.folder)
+        failed.forget(self.folder)  # it goes on
 
     def feed(self, first: int, stop: int) -> Stream:
         """The stream batches from `first` up to `stop`, of every seed."""

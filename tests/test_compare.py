@@ -256,6 +256,24 @@ def test_unfinished_runs_are_marked_and_kept_apart(compare, tmp_path):
     assert len(parsed(text, 0)) == 1  # the papers' layout has finished runs only
 
 
+def test_a_run_that_broke_down_says_why_in_one_line(compare, tmp_path):
+    why = "loss_ssl is nan at stream batch 7, seed 0; the last good checkpoint is 5."
+    going = fake_run(tmp_path / "going", finished=False, seeds=(1,))
+    broken = fake_run(tmp_path / "broken", finished=False, seeds=(0,))
+    (broken / "failed.json").write_text(json.dumps({"reason": why}))
+    text = compare(going, broken, "--out", tmp_path / "out")
+    assert [row["strategy"] for row in parsed(text)] == [
+        "climb, unfinished: 2 experiences probed",
+        "climb, broke down: 2 experiences probed",
+    ]
+    (line,) = [line for line in text.splitlines() if why in line]
+    assert line == f"{broken} broke down: {why}"
+    assert line in (tmp_path / "out" / "index.html").read_text()
+    done = fake_run(tmp_path / "done", seeds=(0,))  # whatever lay there before
+    (done / "failed.json").write_text(json.dumps({"reason": why}))
+    assert why not in compare(done)
+
+
 def test_the_probe_that_stands_for_a_run_is_shown(compare, tmp_path):
     asked = {"probe__names": ("linear",), "probe__scopes": ("separate", "joint")}
     done = fake_run(tmp_path / "done", **asked)

@@ -16,9 +16,9 @@ Arguments:
 
 Runs whose configs differ in seeds alone are one line, mean ± sample standard deviation
 over all their seeds; a seed that is there twice is refused. A strategy run on several
-numbers of tasks is shown in the papers' layout first. Unfinished runs are marked; their
-numbers are those so far, all tasks weighed alike. Of several folders those that hold no
-run are left out.
+numbers of tasks is shown in the papers' layout first. Unfinished runs are marked, and
+of those that broke down it is said why; their numbers are those so far, all tasks
+weighed alike. Of several folders those that hold no run are left out.
 Exit code: 0 done; 2 wrong input.
 """
 
@@ -171,6 +171,8 @@ def remarks(rows: Sequence[Line], probe: str) -> list[str]:
         notes.append(
             "Unfinished runs: the numbers are those so far, all tasks weighed alike."
         )
+    broken = [run for row in rows for run in row.runs if run.failed]
+    notes += [f"{run.folder} broke down: {run.failed}" for run in broken]
     return notes
 
 

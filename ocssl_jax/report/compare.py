@@ -82,7 +82,7 @@ def lines(found: Sequence[Found], probe: str) -> list[Line]:
     """
     groups: dict[Any, list[Found]] = {}
     for run in found:
-        groups.setdefault((run.summary is None, run.key()), []).append(run)
+        groups.setdefault((run.state, run.key()), []).append(run)
     rows = sorted(groups.values(), key=lambda runs: stream_of(runs[0]))
     return [
         Line(label, runs, _union(runs, label, probe))
@@ -141,7 +141,7 @@ def _mark(run: Found) -> str:
     if run.summary is not None:
         return ""
     done = len({r.after_experience for r in run.records})
-    return f", unfinished: {done} experience{'s' * (done != 1)} probed"
+    return f", {run.state}: {count(done, 'experience')} probed"
 
 
 def suffix(run: Found, same: Sequence[Found], ignored: Iterable[str] = ()) -> str:
@@ -154,7 +154,7 @@ def suffix(run: Found, same: Sequence[Found], ignored: Iterable[str] = ()) -> st
         for field in set.intersection(*map(set, settled)) - set(ignored)
         if any(other[field] != settled[0][field] for other in settled)
     ]
-    texts = [(other.summary is None, _told(other, fields)) for other in same]
+    texts = [(other.state, _told(other, fields)) for other in same]
     if len(fields) > MOST_FIELDS or len(set(texts)) < len(texts):
         return f" ({run.folder})"
     told = _told(run, fields)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
-from ocssl_jax import accuracy, dotted, metrics, scopes, workdir
+from ocssl_jax import accuracy, dotted, failed, metrics, scopes, workdir
 from ocssl_jax.accuracy import Record
 from ocssl_jax.errors import UsageError
 
@@ -29,10 +29,17 @@ class Found(NamedTuple):
     data: str  # which images its data set held, '' in a run that does not say
     records: Sequence[Record]
     summary: Mapping[str, Any] | None  # None while it is unfinished
+    failed: str = ""  # why it broke down, if it did
 
     def get(self, field: str, default: Any = None) -> Any:
         """The config's field of that dotted name, if the run's version had it."""
         return dotted.flat(self.config).get(field, default)
+
+    @property
+    def state(self) -> str:
+        """Whether it has finished, in a word or two."""
+        broken = "broke down" if self.failed else "unfinished"
+        return "finished" if self.summary is not None else broken
 
     @property
     def settled(self) -> dict[str, Any]:
@@ -183,7 +190,9 @@ def read(folder: Path) -> Found:
         tasks = int(config["stream"]["tasks"])
     except (TypeError, KeyError, ValueError) as error:
         raise UsageError(f"{path} is damaged: it says of no tasks") from error
-    return Found(folder, config, data, _records(folder, tasks), _summary(folder))
+    summary = _summary(folder)
+    broken = failed.reason(folder) if summary is None else ""
+    return Found(folder, config, data, _records(folder, tasks), summary, broken)
 
 
 def _summary(folder: Path) -> dict[str, Any] | None:

@@ -12,10 +12,19 @@ from kill_config import get_config
 from marks import slow
 from tiny import tiny_learning
 
-from ocssl_jax import dotted, evaluate, experiment, judging, probing, seeds, settings
+from ocssl_jax import (
+    dotted,
+    evaluate,
+    experiment,
+    failed,
+    judging,
+    probing,
+    seeds,
+    settings,
+)
 from ocssl_jax.checkpoint import Checkpoints
 from ocssl_jax.core import Stream
-from ocssl_jax.errors import TrainingError
+from ocssl_jax.errors import Interrupted, TrainingError
 from ocssl_jax.faults import Fault, Standing, fault, told
 from ocssl_jax.mesh import make_mesh
 from ocssl_jax.sweep import ledger
@@ -196,6 +205,7 @@ def test_if_all_break_the_run_does(place, monkeypatch):
     ):
         experiment.run(config, folder, {})
     assert not (folder / "summary.json").exists()
+    assert f"loss_ssl is nan at stream batch {BREAKS}, seed 1" in failed.reason(folder)
     saved = Checkpoints(folder / "checkpoints", keep=9)
     assert saved.latest() == 4  # before it broke
     saved.close()
@@ -206,6 +216,30 @@ def test_debug_names_the_first_operation(place, monkeypatch):
     config = config_for(place, seeds=(1,), debug=True)
     with pytest.raises(TrainingError, match=r"first in log in .*breaking\.py:\d+"):
         experiment.run(config, place / "all", {})  # resumed: debug decides no result
+    assert "first in log" in failed.reason(place / "all")
+
+
+def test_a_run_that_goes_on_takes_back_that_it_broke_down(place):
+    assert failed.reason(place / "all")
+    experiment.run(config_for(place, seeds=(1,)), place / "all", {})  # breaks no more
+    assert not (place / "all" / failed.FILE).exists()
+
+
+def test_why_a_run_broke_down_is_written_into_its_own_folder_alone(place):
+    folder = place / "own"
+    folder.mkdir()
+    with pytest.raises(TrainingError), failed.kept(folder):
+        folder.rename(place / "moved")
+        folder.mkdir()
+        raise TrainingError("loss is nan")
+    assert not failed.reason(folder) and not failed.reason(place / "moved")
+    with pytest.raises(TrainingError), failed.kept(folder), failed.named("baseline er"):
+        raise TrainingError("loss is nan")
+    assert failed.reason(folder) == "baseline er: loss is nan"
+    assert [p.name for p in folder.iterdir()] == [failed.FILE]
+    with pytest.raises(Interrupted), failed.kept(place):
+        raise Interrupted("stopped")
+    assert not failed.reason(place)
 
 
 @pytest.mark.parametrize("form", ["in_turn", *slow("vmapped", "looped")])
