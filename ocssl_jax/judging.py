@@ -11,10 +11,12 @@ from ocssl_jax import accuracy, scopes
 from ocssl_jax.build import Experiment
 from ocssl_jax.constant import judge_constant
 from ocssl_jax.core import Variables
+from ocssl_jax.data import Dataset
 from ocssl_jax.encoding import Encoder
 from ocssl_jax.errors import TrainingError, UsageError
 from ocssl_jax.probing import Accuracies, features_of, judge, probing
 from ocssl_jax.report.features import Seen, seen
+from ocssl_jax.rows import Rows, Split
 
 LOST = "bring the file back, or start over in another --workdir"
 Encoders = Iterable[tuple[int, Variables]]  # of each seed
@@ -39,17 +41,22 @@ class Judge:
         self.encode = Encoder(
             experiment.learning.encode, batch_size=config.probe.batch_size
         )
+        self.dataset = experiment.dataset
         self.class_names = experiment.judged[0].class_names
         self.path, self.val_path = folder / "accuracy.csv", folder / "validation.csv"
         self.records: list[accuracy.Record] = []
         self.validation: list[accuracy.Record] = []
 
     def seen(self, variables: Variables) -> Seen | None:
-        """Some test images and their features, for the report; None without probes."""
-        if self.images is None:
-            return None
+        """Some images and their features, for the report.
+
+        Without probes, which may be for want of labels, those that were learnt from.
+        """
         encode = partial(self.encode, variables)
-        return seen(encode, self.images.test, self.class_names)
+        if self.images is not None:
+            return seen(encode, self.images.test, self.class_names)
+        images = arrived(self.dataset)
+        return seen(encode, images, self.dataset.class_names, "images of the stream")
 
     def resume(self, passed: Iterable[int], reached: Iterable[int]) -> None:
         """Read what has been judged.
@@ -186,3 +193,11 @@ class Judge:
         if not rows:
             return float("nan")
         return float(np.average([row.accuracy for row in rows], weights=weights))
+
+
+def arrived(dataset: Dataset) -> Split:
+    """All images of a stream, with their domains as tasks if they are of some."""
+    index = np.arange(len(dataset.train_label))
+    domain = dataset.train_domain
+    task = np.zeros_like(dataset.train_label) if domain is None else domain
+    return Split(Rows(dataset.train_image, index), dataset.train_label, task)

@@ -14,6 +14,7 @@ from ocssl_jax.report import (
     Sheet,
     flat_sheet,
     grouped_sheet,
+    held,
     losses,
     memory,
     pictures,
@@ -21,13 +22,14 @@ from ocssl_jax.report import (
     write_report,
 )
 from ocssl_jax.report.features import Seen
+from ocssl_jax.report.timing import timing
 
 SIZES = [5, 10, 15]
 PICTURES = tuple(
     f"{name}.png"
     for name in (
         *("accuracy", "matrix", "forgetting", "losses", "memory"),
-        *("map", "neighbours"),
+        *("map", "neighbours", "held"),
     )
 )
 
@@ -49,6 +51,9 @@ def history(n=12):
             "loss": 2.0 + 1 / (i + 1),
             "loss_align": 0.5,
             "learning_rate": 0.1,
+            "memory_images": 10.0 * i,
+            "threshold": None if i == 0 else 0.2,
+            "novelty": 0.1,
             "note": "no number",
             "per_seed": {"loss": [2.0, 2.0 + 2 / (i + 1)]},
         }
@@ -141,6 +146,10 @@ def test_the_page_shows_the_numbers_of_the_summary(report):
             assert [float(t) for t in text.split(" ± ")] == pytest.approx(
                 known, abs=0.0051
             )
+    cards = re.findall(r'<div class="card">.*?</div>', html)
+    random = given["baselines"]["random"]
+    for name, card in zip(metrics.METRICS, cards, strict=True):
+        assert f"<em>random encoder</em> {random[name]['mean']:.2f}</p>" in card
     assert "1,834.5 s" in html and "24.5 images/s" in html and "4,500" in html
 
 
@@ -258,6 +267,34 @@ def test_losses_are_found_by_name_and_seeds_are_preferred_to_their_mean():
     assert steps.tolist() == list(range(1, 13))
     np.testing.assert_allclose(values[:, 1], 2 + 2 / steps)
     np.testing.assert_allclose(losses.series(rows, "loss_align")[1], 0.5)
+
+
+def test_the_memory_over_the_stream_is_what_the_log_tells(monkeypatch, tmp_path):
+    path = tmp_path / "x"
+    axes = drawn(monkeypatch, lambda: held.held_picture(path, history=history()))
+    assert [a.get_ylabel() for a in axes] == ["images held", "distance", "share new"]
+    lines = [{k.get_label(): k.get_xydata() for k in a.lines} for a in axes]
+    want = np.c_[np.arange(1, 13), 10.0 * np.arange(12)]
+    np.testing.assert_allclose(lines[0]["all"], want)
+    assert lines[1]["threshold"][0].tolist() == [2, 0.2]  # unknown before
+    halves = [{"step": 3, "ltm_centroids": 4, "stm_centroids": 5}]
+    assert held.told(halves) == [
+        ("centroids", {"ltm_centroids": "LTM", "stm_centroids": "STM"})
+    ]
+    assert not held.told([{"step": 1, "loss": 1.0}])
+
+
+def test_time_is_split_into_parts_that_add_up():
+    time = {"train_s": 60.0, "compile_s": 30.0, "total_s": 100.0}
+    rows = re.findall(r"<tr>(.*?)</tr>", timing({"time": time}))
+    cells = [re.findall(r"<td[^>]*>(.*?)</td>", row)[:3] for row in rows]
+    assert cells == [
+        ["learning", "60.0 s", "60 %"],
+        ["compiling", "30.0 s", "30 %"],
+        ["reading, saving", "10.0 s", "10 %"],
+        ["in all", "100.0 s", ""],
+    ]
+    assert timing({}) == ""
 
 
 def test_running_mean_shortens_its_window_at_the_ends():

@@ -361,7 +361,10 @@ def test_an_unlabelled_stream_works_with_probes_off(tmp_path):
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["skipped_files"] == 1
     assert summary["samples_seen"] == 40
-    assert (tmp_path / "run" / "report" / "memory.png").exists()
+    page = (tmp_path / "run" / "report" / "index.html").read_text()
+    for name in ("memory", "held", "map", "neighbours"):  # of what was learnt from
+        assert (tmp_path / "run" / "report" / f"{name}.png").exists()
+    assert "Features of 40 images of the stream" in page and "same class" not in page
     labelled = config_with(
         tmp_path / "data",
         **{"stream__dataset": "folder", "stream__image_size": 8, "stream__kind": "iid"},

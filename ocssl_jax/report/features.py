@@ -1,30 +1,39 @@
-"""What the final encoder makes of the test images, for looking at."""
+"""What the final encoder makes of some images, for looking at."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from ocssl_jax.rows import Split
+
 MOST = 400  # images: more make no clearer map, and take seconds
 
 
 class Seen(NamedTuple):
-    """Test images and their features."""
+    """Images and their features."""
 
     image: np.ndarray  # [n h w c] uint8
     feature: np.ndarray  # [n f] float32, finite
     label: np.ndarray  # [n] int
     task: np.ndarray  # [n] int
     class_names: Sequence[str]
+    noun: str = "test images"
 
 
-def seen(encode: Any, images: Any, class_names: Sequence[str]) -> Seen | None:
-    """At most `MOST` of the test images, spread over all of them.
+def seen(
+    encode: Any,
+    images: Split,
+    class_names: Sequence[str],
+    noun: str = "test images",
+) -> Seen | None:
+    """At most `MOST` of the images, spread over all of them.
 
     Args:
       encode: images [n h w c] -> features [n f].
-      images: the `rows.Split` of the test images.
+      images: which ones; of no class their label is -1.
       class_names: by label.
+      noun: what they are called.
 
     Returns:
       None where features are not finite, or images too few to tell anything.
@@ -37,7 +46,8 @@ def seen(encode: Any, images: Any, class_names: Sequence[str]) -> Seen | None:
     feature = encode(image)
     if not np.isfinite(feature).all():
         return None
-    return Seen(image, feature, images.label[rows], images.task[rows], class_names)
+    label, task = images.label[rows], images.task[rows]
+    return Seen(image, feature, label, task, class_names, noun)
 
 
 def unit(feature: np.ndarray) -> np.ndarray:

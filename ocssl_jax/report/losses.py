@@ -54,7 +54,7 @@ def losses_picture(path: Path, *, history: History) -> None:
         )[:, 0]
         for i, name in enumerate(names):
             label = "total" if name == "loss" else name.removeprefix("loss_")
-            _curve(panels[0], *series(history, name), label, style.COLOURS[i % 6])
+            curve(panels[0], *series(history, name), label, style.COLOURS[i % 6])
         panels[0].set(title="Training losses", ylabel="loss")
         if rows == 2:
             panels[1].plot(steps, np.nanmean(rate, axis=1), color=style.MUTED)
@@ -62,7 +62,7 @@ def losses_picture(path: Path, *, history: History) -> None:
             panels[1].set_ylim(bottom=0)
             panels[1].locator_params(axis="y", nbins=3)
         for axes in panels:
-            _boundaries(axes, history)
+            boundaries(axes, history)
             axes.margins(x=0.01)
         style.legend_right(panels[0])
         panels[-1].set_xlabel("stream batches learnt")
@@ -76,7 +76,7 @@ def running_mean(values: np.ndarray, width: int) -> np.ndarray:
     return total / np.convolve(np.ones(len(values)), kernel, mode="same")
 
 
-def _curve(
+def curve(
     axes: Any, steps: np.ndarray, values: np.ndarray, name: str, colour: str
 ) -> None:
     """Mean over seeds, their range as a band; many points are smoothed."""
@@ -90,15 +90,17 @@ def _curve(
     axes.plot(steps, mean, color=colour, label=name)
 
 
-def _boundaries(axes: Any, history: History) -> None:
-    """Thin lines where a new experience begins."""
+def boundaries(axes: Any, history: History, *, named: bool = True) -> None:
+    """Thin lines where a new experience begins, `named` in the legend."""
     pairs = [(h["experience"], h["step"]) for h in history if "experience" in h]
     starts = [step for (before, _), (now, step) in pairwise(pairs) if now != before]
     if 0 < len(starts) <= MOST_BOUNDARIES:
         axes.grid(False, axis="x")  # else two kinds of upright lines are confused
         look = {"color": style.MUTED, "lw": 0.7, "alpha": 0.5, "zorder": 0}
         for i, step in enumerate(starts):
-            axes.axvline(step, label=None if i else "new experience", **look)
+            axes.axvline(
+                step, label="new experience" if named and not i else None, **look
+            )
 
 
 def _seeds(line: Mapping[str, Any], name: str) -> list[float]:

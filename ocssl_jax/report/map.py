@@ -76,7 +76,8 @@ def map_picture(path: Path, *, seen: Seen) -> None:
         handles, names = axes.get_legend_handles_labels()
         columns = min(len(names), 5)
         look = {"loc": "outside lower center", "ncols": columns, "markerscale": 1.8}
-        figure.legend(handles, names, handletextpad=0.2, **look)
+        if len(names) > 1:
+            figure.legend(handles, names, handletextpad=0.2, **look)
 
 
 def groups(seen: Seen) -> list[tuple[str, np.ndarray, Any]]:

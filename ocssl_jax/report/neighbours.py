@@ -1,4 +1,4 @@
-"""Test images and those that lie nearest to them, by the angle between features."""
+"""Images and those that lie nearest to them, by the angle between features."""
 
 import numpy as np
 
@@ -28,7 +28,7 @@ def asked(label: np.ndarray, count: int) -> np.ndarray:
 
 
 def neighbour_sheet(seen: Seen) -> Sheet:
-    """A line a test image: itself, a gap, and its neighbours."""
+    """A line an image: itself, a gap, and its neighbours."""
     rows = asked(seen.label, QUERIES)
     found = nearest(seen.feature, rows, min(NEAREST, len(seen.label) - 1))
     white = np.full_like(seen.image[:1], 255)
@@ -36,7 +36,7 @@ def neighbour_sheet(seen: Seen) -> Sheet:
     for row, others in zip(rows, found, strict=True):
         images = np.concatenate([seen.image[[row]], white, seen.image[others]])
         groups.append(Group(title_of(seen, row, others), images))
-    caption = f"Nearest neighbours among {len(seen.label)} test images"
+    caption = f"Nearest neighbours among {len(seen.label)} {seen.noun}"
     return Sheet(caption, groups, "image")
 
 

@@ -11,6 +11,7 @@ from ocssl_jax.faults import told
 from ocssl_jax.metrics import usual
 from ocssl_jax.report.style import DPI
 from ocssl_jax.report.table import NAMES, cell
+from ocssl_jax.report.timing import timing
 
 MEANING = {
     "accuracy": "average accuracy: mean over tasks, after the last experience",
@@ -19,6 +20,10 @@ MEANING = {
     "CA_seen": "continual accuracy on the tasks seen so far, mean over experiences",
     "forgetting": "best accuracy on a task since it was learnt, minus the final one",
 }
+NOT_PROBED = (
+    "This run was not probed: no number tells how good its features are. That takes "
+    "labels, in class folders or of another data set (probe.dataset)."
+)
 FOLDED = "<details><summary>Every setting of this run</summary><pre>{}</pre></details>"
 
 STYLE = """
@@ -48,6 +53,11 @@ th:first-child, td:first-child { text-align: left; white-space: normal;
   min-width: 8rem; position: sticky; left: 0; background: var(--page); }
 thead th { color: var(--muted); font-weight: 600; }
 tr.own td { font-weight: 600; }
+td.share { width: 30%; min-width: 4rem; padding: 0 .3rem; }
+td.share i { display: block; height: .7rem; background: var(--accent);
+  border-radius: .2rem; }
+.card em { font-style: normal; }
+.card .beside { display: flex; justify-content: space-between; font-size: .9rem; }
 figure { margin: 0 0 1rem; }
 .scroll + figure { margin-top: 1rem; }
 img { display: block; max-width: 100%; height: auto; margin: 0 auto;
@@ -65,14 +75,14 @@ def page(
     *,
     summary: Mapping[str, Any],
     config: Mapping[str, Any],
-    pictures: Sequence[tuple[Path, str]],
+    pictures: Mapping[str, Sequence[tuple[Path, str]]],
 ) -> str:
     """The whole page.
 
     Args:
       summary: content of `summary.json`.
       config: content of `config.json`.
-      pictures: pairs of a PNG file, which is embedded, and its caption.
+      pictures: by heading, pairs of a PNG file, which is embedded, and its caption.
     """
     words = [_own(summary), *(summary.get(part) for part in ("method", "dataset"))]
     settings = json.dumps(config, indent=2, default=str, ensure_ascii=False)
@@ -81,8 +91,11 @@ def page(
         _cards(summary),
         section("Seeds left out", lost) if lost else "",
         _results(summary),
-        section("Pictures", "\n".join(picture(*pair) for pair in pictures)),
-        section("Time", _timing(summary)),
+        *(
+            section(heading, "\n".join(picture(*pair) for pair in pairs))
+            for heading, pairs in pictures.items()
+        ),
+        section("Time", timing(summary)),
         section("Config", FOLDED.format(escape(settings))),
     ]
     title = " · ".join(str(word) for word in words if word)
@@ -126,11 +139,25 @@ def _cards(summary: Mapping[str, Any]) -> str:
     values = summary.get("metrics") or {}
     cards = [
         f'<div class="card"><span>{escape(name)}</span><b>{cell(values[name])}</b>'
-        f'<p class="muted">{escape(MEANING[name])} (%)</p></div>'
+        f'<p class="muted">{escape(MEANING[name])} (%)</p>'
+        f"{_beside(summary, name)}</div>"
         for name in usual(values)
         if name in values
     ]
     return f'<div class="cards">{"".join(cards)}</div>' if cards else ""
+
+
+def _beside(summary: Mapping[str, Any], name: str) -> str:
+    """What the baselines came to in the same metric, as a reader asks at once."""
+    known = (summary.get("baselines") or {}).items()
+    means = [
+        (NAMES.get(one, one), (told.get(name) or {}).get("mean")) for one, told in known
+    ]
+    return "".join(
+        f'<p class="beside"><em>{escape(one)}</em> {mean:.2f}</p>'
+        for one, mean in means
+        if mean is not None
+    )
 
 
 def _own(summary: Mapping[str, Any]) -> str:
@@ -141,7 +168,7 @@ def _own(summary: Mapping[str, Any]) -> str:
 def _results(summary: Mapping[str, Any]) -> str:
     """The run, its other probes and its baselines, one row each."""
     if not summary.get("metrics"):
-        return section("Results", '<p class="muted">This run was not probed.</p>')
+        return section("Results", f'<p class="muted">{NOT_PROBED}</p>')
     own, first = _own(summary), summary.get("probe")
     others = {k: v for k, v in (summary.get("probes") or {}).items() if k != first}
     baselines = summary.get("baselines") or {}
@@ -171,27 +198,6 @@ def tabulated(
         f'<div class="scroll"><table><thead><tr>{cells("th", head)}</tr></thead>'
         f"<tbody>{rows}</tbody></table></div>"
     )
-
-
-def _timing(summary: Mapping[str, Any]) -> str:
-    """Seconds and throughput of the run."""
-    entries = {**(summary.get("time") or {}), **(summary.get("throughput") or {})}
-    rows = "".join(
-        f"<tr><td>{escape(name)}</td><td>{escape(text)}</td></tr>"
-        for name, text in (_quantity(*entry) for entry in entries.items())
-    )
-    table = f'<div class="scroll"><table><tbody>{rows}</tbody></table></div>'
-    return table if rows else ""
-
-
-def _quantity(name: str, value: Any) -> tuple[str, str]:
-    """`('train_s', 12.3)` as `('train', '12.3 s')`."""
-    number = f"{value:,.1f}" if isinstance(value, int | float) else str(value)
-    if name.endswith("_images_per_s"):
-        return name.removesuffix("_images_per_s") + " images", f"{number} images/s"
-    if name.endswith("_s"):
-        return name.removesuffix("_s"), f"{number} s"
-    return name, number
 
 
 def picture(path: Path, caption: str) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 from ocssl_jax.accuracy import Record
 from ocssl_jax.report.features import Seen
 from ocssl_jax.report.forgetting import forgetting_picture, forgotten
+from ocssl_jax.report.held import held_picture, told
 from ocssl_jax.report.losses import History, loss_names, losses_picture
 from ocssl_jax.report.map import map_picture
 from ocssl_jax.report.memory import memory_picture
@@ -44,7 +45,7 @@ def write_report(
       history: lines of `metrics.jsonl`.
       baselines_accuracy: records of each baseline by name.
       sheet: what the memory holds, None without a memory.
-      seen: test images and their features, None without any.
+      seen: images and their features, None without any.
       config: content of `config.json`.
 
     Returns:
@@ -52,13 +53,16 @@ def write_report(
     """
     out_dir = Path(out_dir)
     out_dir.mkdir(parents=True, exist_ok=True)
-    pictures = [
-        *_accuracy(out_dir, summary, accuracy, baselines_accuracy),
-        *_losses(out_dir, history),
-        *_selection(out_dir, history, config.get("config", {})),
-        *_features(out_dir, seen),
-        *_memory(out_dir, sheet),
-    ]
+    pictures = {
+        "Accuracy": [*_accuracy(out_dir, summary, accuracy, baselines_accuracy)],
+        "Forgetting": [*_forgetting(out_dir, summary, accuracy)],
+        "Features": [*_features(out_dir, seen)],
+        "Memory": [*_held(out_dir, history), *_memory(out_dir, sheet)],
+        "Learning": [
+            *_losses(out_dir, history),
+            *_selection(out_dir, history, config.get("config", {})),
+        ],
+    }
     index = out_dir / "index.html"
     text = page(summary=summary, config=config, pictures=pictures)
     index.write_text(text, encoding="utf-8")
@@ -70,12 +74,18 @@ FORGETTING = (
     "final one."
 )
 MAP = (
-    "Features of {} test images by the final encoder of the first seed, in two "
+    "Features of {} {} by the final encoder of the first seed, in two "
     "dimensions. In the map by t-SNE only who is near whom has a meaning."
 )
 NEIGHBOURS = (
-    "Test images, on the left, and those with the most similar features (cosine), the "
-    "nearest first; and how many are of the same class, of as many as could be."
+    "Images, on the left, and those with the most similar features (cosine), the "
+    "nearest first{}."
+)
+OF_CLASS = "; and how many are of the same class, of as many as could be"
+HELD = (
+    "What the memory held, and where there are centroids how far from all of them an "
+    "image has to be to found a new one (threshold), and the share of a stream batch "
+    "that was."
 )
 Pictures = Iterator[tuple[Path, str]]  # file and caption
 
@@ -83,14 +93,25 @@ Pictures = Iterator[tuple[Path, str]]  # file and caption
 def _accuracy(out_dir, summary, accuracy, baselines) -> Pictures:
     if not accuracy:
         return
-    sizes = summary.get("test_sizes") or [1] * (1 + max(r.task for r in accuracy))
+    sizes, probe = _judged(summary, accuracy)
     path = out_dir / "accuracy.png"
     accuracy_picture(path, records=accuracy, sizes=sizes, baselines=baselines)
     yield path, "Test accuracy over the stream; bands are ± one sample std over seeds."
     path = out_dir / "matrix.png"
-    probe = summary.get("probe") or probe_names(accuracy)[0]
     matrix_picture(path, records=accuracy, probe=probe, n_tasks=len(sizes))
     yield path, "Accuracy on each task after each experience."
+
+
+def _judged(summary: Mapping[str, Any], accuracy: Sequence[Record]):
+    """Test samples of each task, and the probe that stands for the run."""
+    sizes = summary.get("test_sizes") or [1] * (1 + max(r.task for r in accuracy))
+    return sizes, summary.get("probe") or probe_names(accuracy)[0]
+
+
+def _forgetting(out_dir, summary, accuracy) -> Pictures:
+    if not accuracy:
+        return
+    sizes, probe = _judged(summary, accuracy)
     lost = forgotten(accuracy, probe, len(sizes))
     if summary.get("metrics", {}).get("forgetting") and not np.isnan(lost).all():
         path = out_dir / "forgetting.png"
@@ -115,10 +136,17 @@ def _features(out_dir: Path, seen: Seen | None) -> Pictures:
     if seen is None:
         return
     map_picture(out_dir / "map.png", seen=seen)
-    yield out_dir / "map.png", MAP.format(len(seen.label))
+    yield out_dir / "map.png", MAP.format(len(seen.label), seen.noun)
     sheet = neighbour_sheet(seen)
     memory_picture(out_dir / "neighbours.png", sheet=sheet)
-    yield out_dir / "neighbours.png", NEIGHBOURS
+    classes = OF_CLASS if (seen.label >= 0).all() else ""
+    yield out_dir / "neighbours.png", NEIGHBOURS.format(classes)
+
+
+def _held(out_dir: Path, history: History) -> Pictures:
+    if told(history):
+        held_picture(out_dir / "held.png", history=history)
+        yield out_dir / "held.png", HELD
 
 
 def _memory(out_dir: Path, sheet: Sheet | None) -> Pictures:
