@@ -22,6 +22,7 @@ from ocssl_jax.commandline import (
     default_workdir,
     ending,
     field_flags,
+    own_configs_first,
     program,
 )
 from ocssl_jax.config_files import ROOT
@@ -100,6 +101,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--every", type=int, default=1)
     parser.add_argument("--workdir", type=Path)
     given, rest = parser.parse_known_args(argv)
+    own_configs_first()
     place = given.workdir or default_workdir(given.config)
     with ending(PROGRAM, place):
         if given.every < 1:

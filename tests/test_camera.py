@@ -1,6 +1,8 @@
 """The example of a camera, on a video made here."""
 
 import importlib.util
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -82,6 +84,18 @@ def test_what_is_not_possible_is_told_in_a_line(camera, tmp_path, capsys, monkey
     monkeypatch.setitem(sys.modules, "cv2", None)
     assert "ocssl_jax[camera]" in refused(camera, capsys, "0", place)
     assert not (tmp_path / "run").exists()
+
+
+def test_the_documented_command_finds_the_project_s_configs(tmp_path):
+    """Python puts the script's folder on its path, not the checkout."""
+    alone = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    command = [sys.executable, PATH, "0", "--config.mispelt=1", "--workdir=run"]
+    ended = subprocess.run(
+        command, cwd=tmp_path, env=alone, capture_output=True, text=True
+    )
+    assert ended.returncode == 2 and not list(tmp_path.iterdir())
+    (line,) = ended.stderr.splitlines()
+    assert "config has no field 'mispelt'" in line
 
 
 def test_no_video_is_told_in_a_line(camera, tmp_path, capfd):

@@ -157,7 +157,8 @@ def _check(
         if kind not in UNLABELLED_KINDS:
             raise ValueError(
                 "unlabelled images make streams of the kinds "
-                f"{' and '.join(UNLABELLED_KINDS)} only, not {kind!r}"
+                f"{' and '.join(UNLABELLED_KINDS)} only, not {kind!r}; labels are "
+                "class folders"
             )
         return
     unknown = np.setdiff1d(test_label, train_label).tolist()

@@ -55,9 +55,12 @@ def source(root: Path, *, channels: int, size: int) -> Source:
     """
     check_size(root, size)
     if not (root / "train").is_dir():
+        if not root.is_dir():
+            raise DataError(f"there is no folder {root}")
         raise DataError(
             f"no folder {root / 'train'}; a folder data set is laid out as "
-            f"{root}/train/<class>/<picture> and {root}/test/<class>/<picture>"
+            f"{root}/train/<class>/<picture> and {root}/test/<class>/<picture>, or "
+            f"without labels as {root}/train/<picture>"
         )
     held_out = "test" if (root / "test").is_dir() else "val"
     files = {"train": scan(root, "train"), "test": scan(root, held_out)}

@@ -73,6 +73,14 @@ def test_unlabelled_pictures(tmp_path):
     assert read(tmp_path).train_label.tolist() == [-1, -1, -1, 0]
 
 
+def test_a_folder_without_train_says_where_its_pictures_go(tmp_path):
+    save(colour(0), tmp_path / "flat" / "x.png")
+    with pytest.raises(DataError, match=r"without labels as .*flat/train/<picture>"):
+        read(tmp_path / "flat")
+    with pytest.raises(DataError, match=r"there is no folder .*misspelt$"):
+        read(tmp_path / "misspelt")
+
+
 def test_resizing_ignores_the_aspect_ratio_and_is_antialiased(tmp_path):
     # Columns alternate between black and white: without antialiasing the picture
     # would come out black or white, with it grey.
