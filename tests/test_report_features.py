@@ -66,6 +66,25 @@ def test_many_classes_or_none_are_coloured_by_task():
     assert name == "task 1" and rows.all()
 
 
+def test_images_without_a_class_are_shown_where_they_do_not_cover_each_other(
+    monkeypatch, tmp_path
+):
+    xy = RNG.normal(size=(300, 2)) * [3, 0.1]
+    rows = map.apart(xy, 0.1)
+    apart = np.abs(xy[rows][:, None] - xy[rows][None]) / np.ptp(xy, axis=0)
+    assert (apart.max(axis=2) + np.eye(len(rows)) >= 0.1).all() and len(rows) > 20
+    near = np.abs(xy[:, None] - xy[rows][None]) / np.ptp(xy, axis=0)
+    assert (near.max(axis=2).min(axis=1) < 0.1).all()  # there is room for no other
+    given = clusters(30)
+    unlabelled = given._replace(label=np.full(30, -1), task=np.zeros(30, int))
+    for seen_images, shown in ((given, False), (unlabelled, True)):
+        panels = drawn(
+            monkeypatch,
+            lambda x=seen_images: map.map_picture(tmp_path / "x.png", seen=x),
+        )
+        assert all(bool(axes.artists) == shown for axes in panels)
+
+
 def test_nearest_are_those_of_the_largest_cosine_without_oneself():
     x = RNG.normal(size=(20, 5)) * RNG.uniform(0.1, 9, size=(20, 1))
     rows = np.array([3, 11])

@@ -16,6 +16,7 @@ from ocssl_jax.report.features import Seen, unit
 PERPLEXITY = 30.0  # about how many neighbours count
 STEPS = 500
 MOST_CLASSES = 10  # with more, colours stand for tasks
+THUMB, PANEL = 13.0, 290.0  # points: side of an image shown, and of a map, about
 LONGEST = 18  # letters of a class in the legend
 
 
@@ -54,6 +55,8 @@ def neighbourly(feature: np.ndarray) -> np.ndarray:
 def map_picture(path: Path, *, seen: Seen) -> None:
     """Draw both maps, coloured by class, or by task where classes are many.
 
+    Of images without classes some are shown themselves.
+
     Args:
       path: file to write, a PNG.
       seen: what to draw.
@@ -70,6 +73,8 @@ def map_picture(path: Path, *, seen: Seen) -> None:
             for name, rows, colour in groups(seen):
                 look = {"s": 14, "color": colour, "alpha": 0.8, "linewidths": 0}
                 axes.scatter(*xy[rows].T, label=name, **look)
+            if seen.label.max() < 0:  # no colour tells what a dot is
+                _pictured(axes, xy, seen.image)
             axes.set_title(title)
             axes.set(xticks=[], yticks=[])
             axes.grid(False)
@@ -93,6 +98,29 @@ def groups(seen: Seen) -> list[tuple[str, np.ndarray, Any]]:
     shades = matplotlib.colormaps["tab10" if few else "viridis"]
     place = lambda i: i if few else i / (len(kinds) - 1)
     return [(named(k), by == k, shades(place(i))) for i, k in enumerate(kinds)]
+
+
+def apart(xy: np.ndarray, least: float) -> list[int]:
+    """Rows of points [n 2] that lie `least` from each other, in shares of the width."""
+    width = np.maximum(np.ptp(xy, axis=0), 1e-12)
+    found: list[int] = []
+    for row, point in enumerate(xy):
+        distance = np.abs((xy[found] - point) / width).max(axis=1)
+        if (distance >= least).all():
+            found.append(row)
+    return found
+
+
+def _pictured(axes: Any, xy: np.ndarray, images: np.ndarray) -> None:
+    """Put as many images [n h w c] at their points as do not cover each other."""
+    from matplotlib.offsetbox import AnnotationBbox, OffsetImage
+
+    for row in apart(xy, THUMB / PANEL):
+        rgb = np.broadcast_to(images[row], (*images[row].shape[:2], 3))
+        small = OffsetImage(rgb, zoom=THUMB / max(rgb.shape[:2]))
+        box = AnnotationBbox(small, xy[row], frameon=False, pad=0)
+        box.set_in_layout(False)
+        axes.add_artist(box)
 
 
 def short(name: str, letters: int) -> str:

@@ -77,6 +77,7 @@ MAP = (
     "Features of {} {} by the final encoder of the first seed, in two "
     "dimensions. In the map by t-SNE only who is near whom has a meaning."
 )
+SOME = " Some images are shown at their places."
 NEIGHBOURS = (
     "Images, on the left, and those with the most similar features (cosine), the "
     "nearest first{}."
@@ -136,7 +137,8 @@ def _features(out_dir: Path, seen: Seen | None) -> Pictures:
     if seen is None:
         return
     map_picture(out_dir / "map.png", seen=seen)
-    yield out_dir / "map.png", MAP.format(len(seen.label), seen.noun)
+    shown = "" if seen.label.max() >= 0 else SOME
+    yield out_dir / "map.png", MAP.format(len(seen.label), seen.noun) + shown
     sheet = neighbour_sheet(seen)
     memory_picture(out_dir / "neighbours.png", sheet=sheet)
     classes = OF_CLASS if (seen.label >= 0).all() else ""
