@@ -26,19 +26,22 @@ from typing import Any, NoReturn
 from ocssl_jax import signals
 from ocssl_jax.commandline import ending, program
 
+PROGRAM = "ocssl_jax.evaluate"
+
 
 class Parser(argparse.ArgumentParser):
     """Complains in one line."""
 
     def error(self, message: str) -> NoReturn:
         """Leave with what is wrong; --help tells the rest."""
-        self.exit(2, f"evaluate: {message}; see --help\n")
+        self.exit(2, f"{PROGRAM}: {message}; see --help\n")
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line; what is not given stays None, which means: as in the run."""
     parser = Parser(
-        "ocssl_jax.evaluate",
+        PROGRAM,
+        allow_abbrev=False,  # as of the other commands: --prob is a mistake
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -86,7 +89,7 @@ def listed(kind: Callable[[str], Any]) -> Callable[[str], tuple[Any, ...]]:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Judge what the command line asks for."""
     given = parse(arguments)
-    with ending("evaluate", given.workdir):
+    with ending(PROGRAM, given.workdir):
         # Imported here, for --help and wrong flags to be answered at once.
         from ocssl_jax import evaluation
 

@@ -13,7 +13,16 @@ from typing import Any
 from flax.errors import FlaxError
 from ml_collections import ConfigDict
 
-from ocssl_jax import accuracy, dotted, encoders, labels, rates, scopes, workdir
+from ocssl_jax import (
+    accuracy,
+    dotted,
+    encoders,
+    failed,
+    labels,
+    rates,
+    scopes,
+    workdir,
+)
 from ocssl_jax.asked import asked_for, name_of
 from ocssl_jax.build import Experiment, build
 from ocssl_jax.core import Variables
@@ -51,9 +60,11 @@ def evaluate(folder: Path, asked: Mapping[str, Any], *, last: bool = False) -> s
     end = int(experiment.schedules[0].experience[-1])
     saved = encoders.found(folder, config.seeds, last=end)
     if not saved:
+        broken = failed.reason(folder)
+        told = f"; this one broke down: {broken}" if broken else ""
         raise UsageError(
             f"{folder} holds no saved encoder: let a run finish, or keep the encoders "
-            f"of every experience by leaving config.checkpoint.encoders True"
+            f"of every experience by leaving config.checkpoint.encoders True{told}"
         )
     if last:
         saved = {max(saved): saved[max(saved)]}

@@ -416,13 +416,15 @@ def refused(args, capsys):
     with pytest.raises(SystemExit, match="2"):
         evaluate.main(list(map(str, args)))
     told = capsys.readouterr()
-    assert not told.out and told.err.startswith("evaluate: ")
+    assert not told.out and told.err.startswith("ocssl_jax.evaluate: ")
     assert told.err.count("\n") == 1 and "--config" not in told.err
     return told.err
 
 
 def test_what_is_no_run_is_refused(copy, tmp_path, capsys):
     assert "no config.json" in refused([tmp_path / "nowhere"], capsys)
+    line = refused([tmp_path / "nowhere", "--prob", "knn"], capsys)
+    assert "unrecognized arguments: --prob" in line
     other = tmp_path / "other"
     other.mkdir()
     assert "no config.json" in refused([other], capsys)
