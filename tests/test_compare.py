@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
@@ -547,6 +548,22 @@ def test_the_page_holds_the_tables_and_all_it_needs(page):
         height, width, _ = imread(path).shape
         assert 300 < height < 1500 and 600 < width < 2000
     assert all(str(folder) in html for folder in folders)
+
+
+def test_the_page_leads_to_the_reports_and_says_where_the_time_went(compare, tmp_path):
+    a = fake_run(tmp_path / "runs" / "a #1")
+    b = fake_run(tmp_path / "b", strategy__name="er")
+    (a / "report").mkdir()
+    (a / "report" / "index.html").write_text("of its own")
+    times = {"train_s": 61.4, "probe_s": 1234.0, "total_s": 1300.0}
+    rewrite(a / "summary.json", time=times)
+    compare(a, b, "--out", tmp_path / "out")
+    html = (tmp_path / "out" / "index.html").read_text()
+    (link,) = re.findall(r'<a href="(.*?)">', html)
+    assert link == "../runs/a%20%231/report/index.html"
+    assert (tmp_path / "out" / unquote(link)).read_text() == "of its own"
+    cells = [re.findall(r"<td>(.*?)</td>", row)[-4:] for row in html.split("<tr")]
+    assert ["61", "1,234", "-", "1,300"] in cells and ["-", "-", "-", "200"] in cells
 
 
 def test_the_csv_parses_back_to_the_summaries(page):

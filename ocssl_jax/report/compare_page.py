@@ -1,8 +1,10 @@
 """A comparison as a folder: Markdown, CSV, and a page with tables and curves."""
 
+import os
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
+from urllib.parse import quote
 
 from ocssl_jax import workdir
 from ocssl_jax.errors import UsageError
@@ -19,8 +21,10 @@ from ocssl_jax.report.compare_tables import (
 )
 from ocssl_jax.report.compute import Spent, compute_picture, compute_table
 from ocssl_jax.report.page import document, picture, section, tabulated
+from ocssl_jax.report.runs import Found
 from ocssl_jax.report.sheet import count
 from ocssl_jax.report.table import aligned
+from ocssl_jax.report.timing import PARTS
 
 CURVES = (
     "Test accuracy over all classes, of classifiers over those met so far; bands are ± "
@@ -74,7 +78,7 @@ def write_comparison(
     remarks = "".join(
         f'<p class="muted">{escape(note)}</p>' for note in (caption(probe), *notes)
     )
-    body = [remarks, *parts, section("Folders", _folders(rows))]
+    body = [remarks, *parts, section("Runs", _runs(rows, out_dir))]
     page = document(
         title="Comparison of "
         + " and ".join(dict.fromkeys(r.stream.data for r in rows)),
@@ -112,11 +116,28 @@ def _compute(out_dir: Path, costs: Sequence[Spent], names: Sequence[str]) -> str
     return section(escape(one.title), body)
 
 
-def _folders(rows: Sequence[Line]) -> str:
-    """What each line was read from."""
+def _runs(rows: Sequence[Line], out_dir: Path) -> str:
+    """What each line was read from: its own report, and where its time went."""
+    pairs = [(run, row) for row in rows for run in row.runs]
     body = [
-        (str(run.folder), row.label, ", ".join(map(str, run.seeds)))
-        for row in rows
-        for run in row.runs
+        (str(run.folder), row.label, ", ".join(map(str, run.seeds)), *_seconds(run))
+        for run, row in pairs
     ]
-    return tabulated(["folder", "strategy", "seeds"], body)
+    head = ["folder", "strategy", "seeds", *(f"{part} (s)" for part in PARTS.values())]
+    links = [_report_of(run.folder, out_dir) for run, _ in pairs]
+    return tabulated([*head, "in all (s)"], body, links=links)
+
+
+def _seconds(run: Found) -> list[str]:
+    """Of each of `PARTS`, and of the whole."""
+    time = (run.summary or {}).get("time") or {}
+    known = [time.get(name) for name in (*PARTS, "total_s")]
+    return ["-" if seconds is None else f"{seconds:,.0f}" for seconds in known]
+
+
+def _report_of(folder: Path, out_dir: Path) -> str:
+    """The address of a run's own page on that of the comparison; '' if it has none."""
+    page = folder / "report" / "index.html"
+    if not page.exists():
+        return ""
+    return quote(Path(os.path.relpath(page.resolve(), out_dir.resolve())).as_posix())

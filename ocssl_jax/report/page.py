@@ -187,15 +187,27 @@ def tabulated(
     head: Sequence[str],
     body: Sequence[Sequence[str]],
     kinds: Sequence[str] | None = None,
+    links: Sequence[str] | None = None,
 ) -> str:
-    """A table of texts, scrolling where it is too wide; `kinds`: class of each row."""
-    cells = lambda tag, row: "".join(f"<{tag}>{escape(t)}</{tag}>" for t in row)
+    """A table of texts, scrolling where it is too wide.
+
+    Args:
+      head: of each column.
+      body: of each row.
+      kinds: class of each row.
+      links: where the first cell of each row leads to, '' for nowhere.
+    """
+    cells = lambda tag, row: "".join(f"<{tag}>{t}</{tag}>" for t in row)
+    texts = [[escape(text) for text in row] for row in body]
+    for row, link in zip(texts, links or [], strict=bool(links)):
+        if link:
+            row[0] = f'<a href="{escape(link)}">{row[0]}</a>'
     rows = "\n".join(
         f'<tr class="{kind}">{cells("td", row)}</tr>'
-        for row, kind in zip(body, kinds or [""] * len(body), strict=True)
+        for row, kind in zip(texts, kinds or [""] * len(texts), strict=True)
     )
     return (
-        f'<div class="scroll"><table><thead><tr>{cells("th", head)}</tr></thead>'
+        f'<div class="scroll"><table><thead><tr>{cells("th", map(escape, head))}</tr></thead>'
         f"<tbody>{rows}</tbody></table></div>"
     )
 
