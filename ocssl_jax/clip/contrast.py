@@ -67,7 +67,8 @@ class Rows(NamedTuple):
     mask: Array  # [n] bool
     # [n] float32 > 0: how much a row counts as a negative, up to a common factor. The
     # mean over a batch's negatives estimates that over the pool if it is the pool's
-    # number of such rows over that expected in a batch.
+    # number of such rows over that expected in a batch; without bias if its sum over
+    # the negatives is the same whatever was drawn.
     importance: Array
 
 
