@@ -102,8 +102,9 @@ def check(objective: Objective) -> None:
 
 def estimators(size: int) -> Estimators:
     """Those of `size` images before any was seen."""
-    never = jnp.full((size,), -jnp.inf, jnp.float32)
-    return Estimators(image=never, text=never)
+    # The state is donated, and two leaves must not share one buffer.
+    never = lambda: jnp.full((size,), -jnp.inf, jnp.float32)
+    return Estimators(image=never(), text=never())
 
 
 def negatives(rows: Rows, kind: str) -> Array:
