@@ -186,8 +186,7 @@ def from_hugging_face(config: Mapping[str, Any], *, source: str) -> Architecture
     Raises:
       UsageError: if it describes another kind of network.
     """
-    vision = _part(config, "vision_config", source)
-    text = _part(config, "text_config", source)
+    vision, text = (_own_part(config, name, source) for name in ("vision", "text"))
     towers, activations = [], set()
     for part, width, heads in ((vision, 768, 12), (text, 512, 8)):
         width = part.get("hidden_size", width)
@@ -213,6 +212,17 @@ def from_hugging_face(config: Mapping[str, Any], *, source: str) -> Architecture
         context=text.get("max_position_embeddings", CONTEXT),
         vocabulary=text.get("vocab_size", VOCABULARY),
     )
+
+
+def _own_part(config: Mapping[str, Any], tower: str, source: str) -> Mapping[str, Any]:
+    """A tower's part of Hugging Face's; older files say it twice, and this one rules.
+
+    `transformers` builds the tower from `text_config_dict` if there is one, with its
+    defaults where that says nothing.
+    """
+    older = f"{tower}_config_dict"
+    given = isinstance(config, Mapping) and config.get(older) is not None
+    return _part(config, older if given else f"{tower}_config", source)
 
 
 def _part(config: Mapping[str, Any], name: str, source: str) -> Mapping[str, Any]:

@@ -68,7 +68,8 @@ class Rows(NamedTuple):
     mask: Array  # [n] bool
     # [n] float32 > 0: how much a row counts as a negative, up to a common factor. The
     # mean over a batch's negatives estimates that over the pool if it is the pool's
-    # number of such rows over that expected in a batch.
+    # number of such rows over that expected in a batch; without bias if its sum over
+    # the negatives is the same whatever was drawn.
     importance: Array
 
 
@@ -102,8 +103,9 @@ def check(objective: Objective) -> None:
 
 def estimators(size: int) -> Estimators:
     """Those of `size` images before any was seen."""
-    never = jnp.full((size,), -jnp.inf, jnp.float32)
-    return Estimators(image=never, text=never)
+    # The state is donated, and two leaves must not share one buffer.
+    never = lambda: jnp.full((size,), -jnp.inf, jnp.float32)
+    return Estimators(image=never(), text=never())
 
 
 def negatives(rows: Rows, kind: str) -> Array:

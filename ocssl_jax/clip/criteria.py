@@ -56,7 +56,9 @@ def gcl(
       rate: gamma in (0, 1], the weight of the new value in the averages.
       negatives: see `contrast.Objective`.
       negative_weight: 'sample', each row of the pool counts once as a negative (the
-        formula to the letter), or 'class', each class does [R].
+        formula to the letter), or 'class', each class does [R]. A batch's mean over
+        negatives is unbiased for the first in uniform batches, for the second in
+        class-balanced ones.
 
     Raises:
       ValueError: if a setting is outside its range.

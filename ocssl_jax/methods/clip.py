@@ -6,7 +6,7 @@ trained. What an objective carries from step to step, such as the moving average
 GCL, is part of `model`; the words are constants.
 
 A batch must say how many images of each class the pool holds that it was drawn from
-(`Batch.pool`); with it each row counts with the share that makes every estimate
+(`Batch.pool`); with it each row counts with the share that makes sums over anchors
 unbiased, of a uniform draw or of a class-balanced one (`clip.sampler`).
 """
 

@@ -206,8 +206,9 @@ def tabulated(
         f'<tr class="{kind}">{cells("td", row)}</tr>'
         for row, kind in zip(texts, kinds or [""] * len(texts), strict=True)
     )
+    top = cells("th", map(escape, head))
     return (
-        f'<div class="scroll"><table><thead><tr>{cells("th", map(escape, head))}</tr></thead>'
+        f'<div class="scroll"><table><thead><tr>{top}</tr></thead>'
         f"<tbody>{rows}</tbody></table></div>"
     )
 

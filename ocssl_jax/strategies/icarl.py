@@ -10,8 +10,9 @@ when a task has ended:  quota <- N / classes seen, rounded down
 classify as the class whose exemplars' mean logits are nearest
 
 Where classes are directions among the projections, as CLIP's are, it is done as in the
-paper: y is in the first mean too, herding and means are those of projections of length
-1, and a class is the nearest mean of length 1. (MIR's code has logits in their place.)
+paper: y is in the first mean too, the softmaxes are among the classes that have
+exemplars, herding and means are those of projections of length 1, and a class is the
+nearest mean of length 1. (MIR's code has all classes, and logits in their place.)
 
 The images of the present task are kept until it ends, beside the N exemplars. A task is
 known to have ended when the next one begins; a classifier that is asked for in between
@@ -42,6 +43,7 @@ from ocssl_jax.memory.featureless import absent, empty, keep
 from ocssl_jax.memory.fifo import fifo
 from ocssl_jax.strategies.base import Strategy
 from ocssl_jax.strategies.herding import (
+    NEVER,
     NOT_CHOSEN,
     among,
     class_means,
@@ -128,11 +130,12 @@ def icarl(
     def loss(
         params: Any, state: Herd, learner: Learner, batch: Batch, out: Outputs
     ) -> dict[str, Array]:
-        del params, state
-        z = out.z[0, : batch.replayed]
+        del params
+        now = scores(learner, out.z[0, : batch.replayed])
+        among = distilled_among(state.exemplars, learner)
         then, now = (
-            jax.nn.log_softmax(x / temperature)
-            for x in (batch.kept, scores(learner, z))
+            jax.nn.log_softmax(jnp.where(among[None], x / temperature, NEVER))
+            for x in (batch.kept, now)
         )
         rows = jnp.mean(jnp.exp(then) * (then - now), axis=1)
         return {"distill": distill_weight * masked_mean(rows, batch.replay_mask)}
@@ -179,6 +182,18 @@ def one_a_class(key: Key, held: Exemplars) -> tuple[Array, Array]:
     own = members(held.items["label"], held.place < NOT_CHOSEN, classes)
     score = jnp.where(own, jax.random.uniform(key, (classes, count)), -1.0)
     return jnp.argmax(score, axis=1), jnp.any(own, axis=1)
+
+
+def distilled_among(held: Exemplars, learner: Learner) -> Array:
+    """[k] bool: the classes of the distilled softmax.
+
+    Where these are words it has no class to come: its text would tell of it.
+    """
+    classes = held.logits.shape[1]
+    if learner.method.compared is None:
+        return jnp.ones(classes, bool)
+    own = members(held.items["label"], held.place < NOT_CHOSEN, classes)
+    return jnp.any(own, axis=1)
 
 
 def chosen(held: Exemplars, present: Any, store: Memory, learner: Learner) -> Exemplars:

@@ -112,6 +112,16 @@ def test_averages_step_by_step(objective):
     assert seen.all()
 
 
+def test_the_averages_may_be_donated():
+    """As a state is; two leaves of one buffer may not."""
+    rows = rows_of([0, 1, 2])
+    move = lambda state: contrast(state, jnp.eye(3), rows, rate=0.5, objective=LINEAR)[
+        1
+    ]
+    after = jax.jit(move, donate_argnums=0)(estimators(3))
+    assert np.isfinite(after.image).all() and np.isfinite(after.text).all()
+
+
 def test_average_in_closed_form():
     """u_n = g + (1 - rate)^n (u_0 - g)."""
     u, g, rate = 3.0, 0.2, 0.25

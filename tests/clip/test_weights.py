@@ -15,7 +15,7 @@ from small import CONFIG, SOURCES, folder, tensors
 from ocssl_jax.clip.architecture import ARCHITECTURES, from_open_clip, to_open_clip
 from ocssl_jax.clip.names import open_clip_name
 from ocssl_jax.clip.towers import random_params, shapes_of
-from ocssl_jax.clip.weights import WEIGHTS, load, save
+from ocssl_jax.clip.weights import WEIGHTS, load, read_architecture, save
 from ocssl_jax.errors import UsageError
 
 
@@ -231,3 +231,18 @@ def test_other_networks_are_refused(tmp_path, source):
         match = "hidden_act must be the same in both towers"
     (path / name).write_text(json.dumps(config))
     refused(path, match)
+
+
+def test_a_tower_that_a_file_tells_twice_is_the_older_way_s(tmp_path):
+    """As transformers reads it: without this the activation would be another."""
+    path = folder(tmp_path / "a", "hugging_face", "gelu")
+    config = json.loads((path / "config.json").read_text())
+    for tower in ("text", "vision"):
+        config[f"{tower}_config_dict"] = config[f"{tower}_config"]
+        config[f"{tower}_config"] = {"hidden_size": 768}
+    (path / "config.json").write_text(json.dumps(config))
+    plain = read_architecture(folder(tmp_path / "b", "hugging_face", "gelu"))
+    assert read_architecture(path) == plain and plain.activation == "gelu"
+    config |= {"text_config_dict": None, "vision_config_dict": None}
+    (path / "config.json").write_text(json.dumps(config))
+    assert read_architecture(path).text.width == 768

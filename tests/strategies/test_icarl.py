@@ -209,11 +209,38 @@ def test_exemplars_are_classified_with_the_stream_and_distilled_as_words_score(w
     log_z = np.log(np.exp(logits[:, known]).sum(axis=1))
     mask = np.asarray(found.loss_mask)
     np.testing.assert_allclose(out.loss[0], (log_z - own)[mask].mean(), rtol=1e-4)
+    # Among the two classes with exemplars alone; the mean is over all ten.
     softmax = lambda z: np.exp(z / 2) / np.exp(z / 2).sum(axis=1, keepdims=True)
-    p = softmax(np.asarray(found.kept, np.float64)[:2])
-    expected = 2 * np.mean(p * (np.log(p) - np.log(softmax(logits[:2]))))
+    p, q = (softmax(np.asarray(z, np.float64)[:2, :2]) for z in (found.kept, logits))
+    expected = 2 * np.sum(p * (np.log(p) - np.log(q))) / (2 * 10)
     terms = made.strategy.loss((), state.strategy, learner, found, out)
     np.testing.assert_allclose(terms["distill"], expected, rtol=1e-3)
+
+
+def test_what_classes_to_come_are_called_has_no_say(words):
+    """Their texts take no part in the distilled softmax."""
+    made, batches, state = words
+    learner = Learner(state.params["method"], state.model, made.method, made.prepare)
+    augment = lambda key, image: made.prepare(image)[None]
+    found = made.strategy.draw(
+        jax.random.key(0), state.strategy, learner, batches[6], augment
+    )
+
+    def distilled(shift):
+        """The loss and its slope where classes from the third on score otherwise."""
+        moved = lambda params, z: made.method.logits(params, z).at[:, 2:].add(shift)
+        other = learner.replace(method=made.method._replace(logits=moved))
+
+        def loss(params):
+            out = made.method.loss(params, learner.model, found, jax.random.key(0))
+            now = other.replace(params=params)
+            return made.strategy.loss((), state.strategy, now, found, out)["distill"]
+
+        return jax.value_and_grad(loss)(learner.params)
+
+    (a, slope), (b, same) = distilled(0.0), distilled(3.0)
+    assert float(a) > 0 and float(a) == float(b)
+    jax.tree.map(np.testing.assert_array_equal, slope, same)
 
 
 def test_a_class_that_comes_back_is_herded_from_exemplars_and_new_images():
