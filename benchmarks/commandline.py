@@ -14,6 +14,7 @@ from ocssl_jax.commandline import configured
 from ocssl_jax.config_files import ROOT
 from ocssl_jax.errors import UsageError
 
+PRECISIONS = ("float32", "bfloat16")
 NO_TORCH = "torch is not installed; pip install -e '.[bench]' brings it"
 
 
@@ -99,14 +100,18 @@ def positive(word: str) -> int:
 
 
 def chosen(
-    made: argparse.ArgumentParser, case: str, known: Iterable[str]
+    made: argparse.ArgumentParser,
+    words: str,
+    known: Iterable[str],
+    *,
+    flag: str = "--case",
 ) -> tuple[str, ...]:
-    """The names that `--case` gives, or all; leaves with code 2 at an unknown one."""
+    """The names that `flag` gives, or all; leaves with code 2 at an unknown one."""
     known = tuple(known)
-    names = tuple(part.strip() for part in case.split(",") if part.strip())
+    names = tuple(part.strip() for part in words.split(",") if part.strip())
     for name in names:
         if name not in known:
-            made.error(f"--case must be among {', '.join(known)}, got {name!r}")
+            made.error(f"{flag} must be among {', '.join(known)}, got {name!r}")
     return names or known
 
 
