@@ -26,13 +26,13 @@ class Parser(argparse.ArgumentParser):
         fail(message)
 
 
-def parser(text: str, *, cases: str = "", repeats: int) -> argparse.ArgumentParser:
+def parser(text: str, *, cases: str = "", repeats: int = 0) -> argparse.ArgumentParser:
     """A parser with `--case`, `--repeats`, `--small` and `--json`.
 
     Args:
       text: the module's docstring.
       cases: what `--case` chooses among, in words; there is none without.
-      repeats: default of that flag.
+      repeats: default of that flag; there is none without.
     """
     made = Parser(
         prog=f"python -m benchmarks.{machine.program()}",
@@ -41,7 +41,10 @@ def parser(text: str, *, cases: str = "", repeats: int) -> argparse.ArgumentPars
     )
     if cases:
         made.add_argument("--case", default="", help=f"of {cases}, commas; default all")
-    made.add_argument("--repeats", type=positive, default=repeats, help="timed rounds")
+    if repeats:
+        made.add_argument(
+            "--repeats", type=positive, default=repeats, help="timed rounds"
+        )
     made.add_argument("--small", action="store_true", help="tiny sizes: does it run?")
     made.add_argument("--json", type=Path, help="file to write the results to")
     return made
