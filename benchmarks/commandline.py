@@ -3,7 +3,8 @@
 import argparse
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NoReturn
@@ -92,6 +93,15 @@ def fields_of(
         return configured([f"--config={ROOT / source}", *args.fields])[1]
     except UsageError as error:
         made.error(str(error))
+
+
+@contextmanager
+def refusing() -> Iterator[None]:
+    """Leave with code 2 and one line where the library refuses what it was given."""
+    try:
+        yield
+    except UsageError as error:
+        fail(str(error))
 
 
 def positive(word: str) -> int:
