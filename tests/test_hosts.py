@@ -10,12 +10,13 @@ import sys
 import time
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from devices import xla_flags
 from kill_config import get_config
 
-from ocssl_jax import experiment, settings
+from ocssl_jax import experiment, hosts, settings
 
 ROOT = Path(__file__).parents[1]
 LIMIT = 200  # seconds that any process may take
@@ -143,6 +144,32 @@ def test_one_process_goes_on_where_two_stopped(runs, resumed):
     )
     # A rounding may move an image over a boundary, of some 70 that a task is tested on.
     np.testing.assert_allclose(rows, others, atol=3)
+
+
+@pytest.mark.parametrize(
+    ("variables", "devices"),
+    [
+        ({}, None),
+        ({"SLURM_STEP_TASKS_PER_NODE": "1(x2)"}, []),
+        ({"SLURM_TASKS_PER_NODE": "1"}, []),
+        ({"SLURM_STEP_TASKS_PER_NODE": "8(x2)", "SLURM_TASKS_PER_NODE": "1"}, None),
+        ({"SLURM_STEP_TASKS_PER_NODE": "1,8"}, None),
+        ({"OMPI_COMM_WORLD_LOCAL_SIZE": "1"}, []),
+        ({"OMPI_COMM_WORLD_LOCAL_SIZE": "8"}, None),
+        ({"SLURM_TASKS_PER_NODE": "1", "JAX_LOCAL_DEVICE_IDS": "0,1"}, None),
+    ],
+)
+def test_the_only_task_of_a_node_takes_all_of_its_devices(
+    variables, devices, monkeypatch
+):
+    for name in ("SLURM_STEP_TASKS_PER_NODE", "SLURM_TASKS_PER_NODE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    seen = []
+    monkeypatch.setattr(jax.distributed, "initialize", lambda *a: seen.append(a))
+    hosts.join("host:1", 2, 0)
+    assert seen == [("host:1", 2, 0, devices)]
 
 
 BROKEN = {"program": ROOT / "tests" / "reliability" / "breaking.py"}
