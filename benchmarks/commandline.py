@@ -3,7 +3,8 @@
 import argparse
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NoReturn
@@ -14,6 +15,7 @@ from ocssl_jax.commandline import configured
 from ocssl_jax.config_files import ROOT
 from ocssl_jax.errors import UsageError
 
+PRECISIONS = ("float32", "bfloat16")
 NO_TORCH = "torch is not installed; pip install -e '.[bench]' brings it"
 
 
@@ -25,13 +27,13 @@ class Parser(argparse.ArgumentParser):
         fail(message)
 
 
-def parser(text: str, *, cases: str = "", repeats: int) -> argparse.ArgumentParser:
+def parser(text: str, *, cases: str = "", repeats: int = 0) -> argparse.ArgumentParser:
     """A parser with `--case`, `--repeats`, `--small` and `--json`.
 
     Args:
       text: the module's docstring.
       cases: what `--case` chooses among, in words; there is none without.
-      repeats: default of that flag.
+      repeats: default of that flag; there is none without.
     """
     made = Parser(
         prog=f"python -m benchmarks.{machine.program()}",
@@ -40,7 +42,10 @@ def parser(text: str, *, cases: str = "", repeats: int) -> argparse.ArgumentPars
     )
     if cases:
         made.add_argument("--case", default="", help=f"of {cases}, commas; default all")
-    made.add_argument("--repeats", type=positive, default=repeats, help="timed rounds")
+    if repeats:
+        made.add_argument(
+            "--repeats", type=positive, default=repeats, help="timed rounds"
+        )
     made.add_argument("--small", action="store_true", help="tiny sizes: does it run?")
     made.add_argument("--json", type=Path, help="file to write the results to")
     return made
@@ -90,6 +95,15 @@ def fields_of(
         made.error(str(error))
 
 
+@contextmanager
+def refusing() -> Iterator[None]:
+    """Leave with code 2 and one line where the library refuses what it was given."""
+    try:
+        yield
+    except UsageError as error:
+        fail(str(error))
+
+
 def positive(word: str) -> int:
     """A flag's whole number, 1 or more."""
     number = int(word)
@@ -99,14 +113,18 @@ def positive(word: str) -> int:
 
 
 def chosen(
-    made: argparse.ArgumentParser, case: str, known: Iterable[str]
+    made: argparse.ArgumentParser,
+    words: str,
+    known: Iterable[str],
+    *,
+    flag: str = "--case",
 ) -> tuple[str, ...]:
-    """The names that `--case` gives, or all; leaves with code 2 at an unknown one."""
+    """The names that `flag` gives, or all; leaves with code 2 at an unknown one."""
     known = tuple(known)
-    names = tuple(part.strip() for part in case.split(",") if part.strip())
+    names = tuple(part.strip() for part in words.split(",") if part.strip())
     for name in names:
         if name not in known:
-            made.error(f"--case must be among {', '.join(known)}, got {name!r}")
+            made.error(f"{flag} must be among {', '.join(known)}, got {name!r}")
     return names or known
 
 

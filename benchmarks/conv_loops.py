@@ -103,8 +103,7 @@ def rows(name: str, images: int, side: int, repeats: int) -> Iterator[Row]:
     """Every program of one network in both kinds, interleaved."""
     clocks = {}
     for kind in KINDS:
-        explicit = kind == "explicit"
-        with mock.patch.object(conv, "explicit_gradients", lambda flag=explicit: flag):
+        with mock.patch.object(conv, "form", lambda dtype, kind=kind: kind):
             variables, x, step, forward = network(name, images, side)
             for what, run in programs(step, forward).items():
                 jax.block_until_ready(run(variables, x))  # traced while patched

@@ -13,10 +13,16 @@ These are batches with replay and without consolidation, so PyTorch's time is a 
 too small. `TFLOP/s` counts three forward passes of 0.555 GMAC for every augmented image
 trained on; the work of teacher, heads and memory comes on top, uncounted. `utilisation`
 is its share of `--peak-tflops`, by default what NVIDIA states for the card without
-sparsity (TF32 for float32, which both sides are allowed).
+sparsity (TF32 for float32, which both sides are allowed). `--alone` leaves PyTorch out.
+
+`host` is how long, a stream batch, the devices waited for the host between two chunks
+(benchmarks/watch.py), `device` the rest, `share` the host's part of both; checkpoints
+and logs are in it, and probes too: `--config.probe.names=()` leaves these out. They are
+told, with rates so far, of a run as well that was stopped (SIGTERM) and will go on when
+the command is repeated.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +34,7 @@ from benchmarks.workers import Failed
 from ocssl_jax import settings, workdir
 from ocssl_jax.commandline import configured, ending
 from ocssl_jax.config_files import ROOT
+from ocssl_jax.errors import Interrupted
 
 CONFIG = f"--config={ROOT / 'configs' / 'climb_cifar100.py'}:20"
 SMALL = (
@@ -62,31 +69,54 @@ def peak_of(device: str, precision: str) -> float | None:
 
 
 def rates(
-    config: ConfigDict, summary: Mapping[str, Any], peak: float | None
+    config: ConfigDict, images: float, seconds: float, peak: float | None
 ) -> dict[str, Any]:
-    """What the run achieved, as columns."""
-    seconds = summary["time"]["train_s"]
-    images = summary["throughput"]["train_images_per_s"]
-    tflops = images * FLOP / 1e12 if config.backbone.name == "resnet18" else None
+    """What was achieved with so many augmented images in that time, as columns."""
+    known = config.backbone.name == "resnet18" and seconds > 0
+    tflops = images / seconds * FLOP / 1e12 if known else None
     share = tflops / peak if tflops and peak else None
-    return {
-        "updates": summary["updates"] * len(config.seeds),
-        "stream_images_per_s": summary["throughput"]["stream_images_per_s"],
-        "train_images": round(images * seconds),
-        "TFLOP/s": tflops,
-        "utilisation": share,
-    }
+    return {"TFLOP/s": tflops, "utilisation": share}
 
 
-def rows(config: ConfigDict, summary: Mapping[str, Any], batch: Row, more: Any) -> Any:
+def watched(config: ConfigDict, watch: Any, peak: float | None) -> Iterator[Row]:
+    """Device and host, a stream batch of all seeds; nothing if no chunk was seen."""
+    if not watch.batches:
+        return
+    busy, idle = watch.busy / watch.batches, watch.idle / watch.batches
+    rows = config.stream.batch_size + config.strategy.replay_size
+    images = 2 * config.passes * rows * len(config.seeds)  # once the memory is full
+    yield Row("device", [busy], more=rates(config, images, busy + idle, peak))
+    yield Row("host", [idle], more={"share": idle / (busy + idle)})
+
+
+def finished(
+    config: ConfigDict, summary: Mapping[str, Any], batch: Row | None, peak: Any
+) -> Iterator[Row]:
     """The parts of the run; `batch` is a stream batch of one seed on both sides."""
     time, seeds = summary["time"], len(config.seeds)
-    times = summary["steps"] * seeds
-    extrapolated = [seconds * times for seconds in batch.torch]
-    yield batch
+    times, speed = summary["steps"] * seeds, summary["throughput"]
+    extrapolated = [seconds * times for seconds in batch.torch] if batch else []
+    images = speed["train_images_per_s"] * time["train_s"]
+    more = {
+        "updates": summary["updates"] * seeds,
+        "stream_images_per_s": speed["stream_images_per_s"],
+        "train_images": round(images),
+        **rates(config, images, time["train_s"], peak),
+    }
     yield Row(f"train, {seeds} seeds", [time["train_s"]], extrapolated, more)
     for part in ("probe", "compile", "total"):
         yield Row(part, [time[f"{part}_s"]])
+
+
+def beside(config: ConfigDict, args: Any) -> Row | None:
+    """A stream batch of one seed on both sides; None without PyTorch."""
+    if args.alone:
+        return None
+    try:
+        fields = settings.as_json(config)
+        return against_torch.compared("a stream batch", fields, args)[0]
+    except Failed as error:
+        commandline.fail(str(error))
 
 
 def main() -> None:
@@ -96,23 +126,34 @@ def main() -> None:
     parser.add_argument("--seeds", type=commandline.positive, default=1, help="number")
     parser.add_argument("--workdir", type=Path, default=Path("runs/full_run"))
     parser.add_argument("--peak-tflops", type=float, help="of the card")
+    parser.add_argument("--alone", action="store_true", help="without PyTorch")
     args = commandline.parsed(parser, config=True)
-    if not commandline.has_torch():
-        commandline.fail(commandline.NO_TORCH)
+    if not args.alone and not commandline.has_torch():
+        commandline.fail(f"{commandline.NO_TORCH}; --alone does without")
     with ending("benchmarks.full_run", args.workdir):
         config, overrides = resolved(args)
-        try:
-            fields = settings.as_json(config)
-            batch, device = against_torch.compared("a stream batch", fields, args)
-        except Failed as error:
-            commandline.fail(str(error))
-        from ocssl_jax import experiment  # with JAX, which the sides had to go first
+        batch = beside(config, args)
+        import jax  # here: the sides had to go first
 
-        print(experiment.run(config, args.workdir, overrides))
-    summary = workdir.read_json(args.workdir / "summary.json", needs="time")
-    peak = args.peak_tflops or peak_of(device, config.precision)
-    more = rates(config, summary, peak)
-    commandline.finish(args, device, list(rows(config, summary, batch, more)))
+        from benchmarks.watch import watching
+        from ocssl_jax import experiment
+
+        with watching() as watch:
+            try:
+                print(experiment.run(config, args.workdir, overrides))
+            except Interrupted as error:
+                print(f"{error}; repeat the command to go on")
+        device = jax.devices()[0].device_kind
+        peak = args.peak_tflops or peak_of(device, config.precision)
+        rows = [batch] if batch else []
+        rows += watched(config, watch, peak)
+        path = args.workdir / "summary.json"
+        if path.exists():
+            summary = workdir.read_json(path, needs="time")
+            rows += finished(config, summary, batch, peak)
+        if not rows:
+            raise Interrupted("stopped before there was anything to tell")
+        commandline.finish(args, device, rows)
 
 
 if __name__ == "__main__":

@@ -115,7 +115,8 @@ def main() -> None:
     args = commandline.parsed(parser, config=True)
     names = commandline.chosen(parser, args.case, CASES)
     typed = commandline.fields_of(parser, args, "configs/clip_small.py")
-    found = rows(args, names, (SMALL if args.small else {}) | typed)
+    with commandline.refusing():
+        found = rows(args, names, (SMALL if args.small else {}) | typed)
     commandline.finish(args, jax.devices()[0].device_kind, found)
 
 

@@ -14,10 +14,12 @@ import numpy as np
 
 from benchmarks import cases, learners, memories, start
 from benchmarks.workers import Side
+from ocssl_jax import seeds
 from ocssl_jax.compiling import jit
 from ocssl_jax.memory import plain
 from ocssl_jax.memory.centroids_consolidate import consolidate
 from ocssl_jax.memory.centroids_state import Settings
+from ocssl_jax.mesh import make_mesh
 
 FEATURES = {"part_and_select": 512}  # it judges by the backbone's, others projections
 
@@ -53,6 +55,51 @@ def stream_batch(fields: Mapping[str, Any], path: Path) -> Side:
         return state, metrics
 
     return side({"step": call})
+
+
+def learnt(
+    fields: Mapping[str, Any], path: Path, exact: bool, together: bool, length: int
+) -> Side:
+    """`chunk`: two seeds learn `length` stream batches; `write`: their log to `path`.
+
+    Args:
+      fields: the config, as JSON holds it.
+      path: of an .npz file, name -> [batches seeds ...].
+      exact: whether all products are in full float32, whatever the platform.
+      together: whether seeds share the program of a chunk, else take turns.
+      length: stream batches of a chunk.
+    """
+    if exact:
+        jax.config.update("jax_default_matmul_precision", "highest")
+    subject = learners.subject(cases.config_of(dict(fields)))
+    learning, count = subject.learning, 2
+    mesh = make_mesh(jax.devices()[:1], seeds=count, seed=1, data=1)
+    carrier = (
+        seeds.on_mesh(learning.init, learning.step, mesh, vmap=learning.vmap)
+        if together
+        else seeds.in_turn(learning.init, learning.step)
+    )
+    batches = iter(jax.device_get(learners.arrivals(subject, 8 * length * count)))
+
+    def feed() -> Any:
+        flat = jax.tree.map(
+            lambda *x: np.stack(x), *itertools.islice(batches, length * count)
+        )
+        return jax.tree.map(lambda x: x.reshape(length, count, *x.shape[1:]), flat)
+
+    states, log = carrier.init(range(count), feed()), []
+
+    def chunk() -> Any:
+        nonlocal states
+        states, seen = carrier.learn(states, feed(), length, [True] * count)
+        log.extend(carrier.metrics(seen, length))
+        return states
+
+    def write() -> None:
+        rows = [jax.tree.map(lambda *x: np.stack(x), *per_seed) for per_seed in log]
+        np.savez(path, **jax.tree.map(lambda *x: np.stack(x), *rows))
+
+    return side({"chunk": chunk, "write": write})
 
 
 def climb_memory(fields: Mapping[str, Any], path: Path) -> Side:

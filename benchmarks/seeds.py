@@ -1,12 +1,16 @@
 """Times a stream batch of several seeds on one device, in each of their forms.
 
   python -m benchmarks.seeds --case convnet-20 --seeds 1,2,4,8,16
+  python -m benchmarks.seeds --case resnet18-138 --forms loop,vmap,products --seeds 1,8
 
-`in turn` calls the jitted step for each seed, as runs on one CPU device do. `loop` and
-`vmap` are one program for a chunk of all seeds, as runs on accelerators use: a loop
-over seeds where there are convolutions, vmap for dense networks. CLIMB with full
-memories. A line is the time until every seed has learnt a stream batch, over a chunk of
-`--chunk`; `per seed` divides it by their number and by the time of one seed in turn, so
+`in turn` calls the jitted step for each seed, as runs on one CPU device do. The others
+are one program for a chunk of all seeds, as runs on accelerators use: `loop` goes over
+seeds, which is what runs do where there are convolutions; `vmap`, which is for dense
+networks, makes grouped convolutions of them; `products` is vmap with each convolution
+as a matrix product over its windows, batched over seeds (`form` of
+ocssl_jax/backbones/conv.py). CLIMB with full memories, in `--precision`. A line is the
+time until every seed has learnt a stream batch, over a chunk of `--chunk`; `per seed`
+divides it by their number and by the time of one seed in the first of `--forms`, so
 below 1 they gain from each other.
 """
 
@@ -14,7 +18,9 @@ import argparse
 import dataclasses
 import statistics
 from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import Any
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -25,11 +31,12 @@ from benchmarks.memories import copied
 from benchmarks.tables import Row
 from benchmarks.timing import Clock, interleaved, timed
 from ocssl_jax import seeds
+from ocssl_jax.backbones import conv
 from ocssl_jax.core import TrainState
 from ocssl_jax.mesh import make_mesh
 from ocssl_jax.seeds import Carrier
 
-FORMS = ("in turn", "loop", "vmap")
+FORMS = ("in turn", "loop", "vmap", "products")
 
 
 def carried(found: Subject, form: str) -> Carrier:
@@ -38,8 +45,15 @@ def carried(found: Subject, form: str) -> Carrier:
     if form == "in turn":
         return seeds.in_turn(learning.init, learning.step)
     mesh = make_mesh(jax.devices()[:1], seeds=1, seed=1, data=1)
-    vmap = form == "vmap"
+    vmap = form != "loop"
     return seeds.on_mesh(learning.init, learning.step, mesh, vmap=vmap)
+
+
+def convolutions(form: str) -> Any:
+    """Within it convolutions are traced as `form` has them."""
+    if form != "products":
+        return nullcontext()
+    return mock.patch.object(conv, "form", lambda dtype: "products")
 
 
 def copies(state: TrainState, count: int) -> list[TrainState]:
@@ -66,21 +80,22 @@ def clock(
         states, metrics = carrier.learn(states, feed, chunk, [True] * count)
         return states, metrics
 
+    with convolutions(form):
+        jax.block_until_ready(call())
     whole = timed(call)
     return lambda: whole() / chunk
 
 
-def rows(
-    case: str, counts: tuple[int, ...], *, chunk: int, repeats: int, small: bool
-) -> Iterator[Row]:
+def rows(case: str, forms: tuple[str, ...], args: Any) -> Iterator[Row]:
     """All forms of each number of seeds, the forms interleaved."""
-    found = subject(cases.config_of(cases.fields_of(case, small=small)))
+    fields = cases.fields_of(case, small=args.small, precision=args.precision)
+    found = subject(cases.config_of(fields))
     state, one = started(found), None
-    for count in counts:
-        clocks = {form: clock(found, state, form, count, chunk) for form in FORMS}
-        for form, seconds in interleaved(clocks, repeats).items():
+    for count in args.seeds:
+        clocks = {form: clock(found, state, form, count, args.chunk) for form in forms}
+        for form, seconds in interleaved(clocks, args.repeats).items():
             middle = statistics.median(seconds)
-            if count == 1 and form == "in turn":
+            if count == 1 and form == forms[0]:
                 one = middle
             share = middle / count / one if one else None
             more = {"seeds": count, "form": form, "per_seed": share}
@@ -98,18 +113,16 @@ def numbers(word: str) -> tuple[int, ...]:
 def main() -> None:
     """Parse the flags, measure, print."""
     parser = commandline.parser(__doc__, cases="the networks", repeats=5)
+    precisions = commandline.PRECISIONS
+    parser.add_argument("--forms", default="", help="of how seeds go, commas")
+    parser.add_argument("--precision", default=precisions[0], choices=precisions)
     parser.add_argument("--seeds", type=numbers, default=None, help="how many, commas")
     parser.add_argument("--chunk", type=commandline.positive, default=4, help="batches")
     args = commandline.parsed(parser)
     names = commandline.chosen(parser, args.case or "convnet-20", cases.CASES)
-    counts = args.seeds or ((1, 2) if args.small else (1, 2, 4, 8, 16))
-    found = [
-        row
-        for name in names
-        for row in rows(
-            name, counts, chunk=args.chunk, repeats=args.repeats, small=args.small
-        )
-    ]
+    forms = commandline.chosen(parser, args.forms, FORMS, flag="--forms")
+    args.seeds = args.seeds or ((1, 2) if args.small else (1, 2, 4, 8, 16))
+    found = [row for name in names for row in rows(name, forms, args)]
     commandline.finish(args, jax.devices()[0].device_kind, found)
 
 

@@ -71,7 +71,8 @@ def main() -> None:
     args = commandline.parsed(parser, config=True)
     names = commandline.chosen(parser, args.case, CASES)
     typed = commandline.fields_of(parser, args, "configs/speed_small.py")
-    found = rows(names, (SMALL if args.small else {}) | typed, args.repeats)
+    with commandline.refusing():
+        found = rows(names, (SMALL if args.small else {}) | typed, args.repeats)
     commandline.finish(args, jax.devices()[0].device_kind, found)
 
 

@@ -5,6 +5,8 @@ the first one's; checkpoints are written by all. With one process nothing of thi
 anything.
 """
 
+import os
+import re
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -37,13 +39,27 @@ def join(coordinator: str | None, processes: int | None, process: int | None) ->
       UsageError: if the others cannot be found.
     """
     try:
-        jax.distributed.initialize(coordinator, processes, process)
+        jax.distributed.initialize(coordinator, processes, process, devices_here())
     except (RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise UsageError(
             f"cannot join the other processes ({reason}); --distributed works on TPU "
             f"pods, SLURM and MPI, elsewhere give --coordinator, --processes, --process"
         ) from error
+
+
+def devices_here() -> list[int] | None:
+    """Of its node's devices, by number, those of this process; []: all that it sees.
+
+    None leaves it to JAX, which gives a task of SLURM or Open MPI one device, and would
+    leave the others idle where a node has one task alone.
+    """
+    if "JAX_LOCAL_DEVICE_IDS" in os.environ:
+        return None
+    of_job = os.environ.get("SLURM_TASKS_PER_NODE", "")
+    tasks = os.environ.get("SLURM_STEP_TASKS_PER_NODE", of_job)  # as '1(x2)', '8,4'
+    alone = re.fullmatch(r"1(\(x\d+\))?", tasks)
+    return [] if alone or os.environ.get("OMPI_COMM_WORLD_LOCAL_SIZE") == "1" else None
 
 
 def part() -> None:

@@ -1,6 +1,8 @@
 """What measurements rest on: honest tables, separate processes, parts that add up."""
 
 import json
+import sys
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -8,9 +10,19 @@ import pytest
 from linear_method import install, noisy
 from tiny import SHAPE, bits, stream, tiny_config
 
-from benchmarks import commandline, learners, objectives, parts, tables
+from benchmarks import (
+    agreement,
+    commandline,
+    gpu,
+    learners,
+    objectives,
+    parts,
+    seeds,
+    tables,
+)
 from benchmarks.tables import Row
 from benchmarks.timing import interleaved
+from benchmarks.watch import watching
 from benchmarks.workers import Failed, Plan, running
 
 
@@ -106,3 +118,91 @@ def test_objectives_of_clip_cost_what_info_nce_costs():
     }
     for operations in cost.values():
         assert operations == pytest.approx(cost["infonce"], rel=0.1)
+
+
+def test_logs_are_compared_number_by_number():
+    log = {"loss": np.float32([[1, 2]]), "count": np.int32([[3, 4]])}
+    assert agreement.differs(log, log) == (0.0, True)
+    off = {"loss": np.float32([[1, 2.3]]), "count": np.int32([[3, 5]])}
+    gap, equal = agreement.differs(off, log)
+    assert gap == pytest.approx(0.1) and not equal
+    found = {"kind": "exact", "differs": 0.0, "counts": "same"}
+    assert not agreement.wrong(Row("", [1], more=found), 1e-3)
+    for more in ({"differs": gap}, {"differs": np.nan}, {"counts": "other"}):
+        assert agreement.wrong(Row("", [1], more=found | more), 1e-3)
+    with pytest.raises(Failed, match="loss is not finite"):
+        agreement.differs({**log, "loss": np.float32([[1, np.nan]])}, log)
+    with pytest.raises(Failed, match="the sides log"):
+        agreement.differs({"loss": log["loss"]}, log)
+
+
+def test_devices_wait_from_metrics_to_the_next_launch(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("benchmarks.watch.time.perf_counter", lambda: now[0])
+
+    def takes(seconds, result):
+        def call(*_):
+            now[0] += seconds
+            return result
+
+        return call
+
+    made = seeds.Carrier(None, takes(0.5, "learnt"), takes(8.0, "seen"), list, list)
+    monkeypatch.setattr("ocssl_jax.seeds.carrier", lambda *_, **__: made)
+    with watching() as watch:
+        from ocssl_jax.seeds import carrier
+
+        carried = carrier()
+        for _ in range(3):
+            assert carried.learn() == "learnt"
+            assert carried.metrics(None, 4) == "seen"
+            now[0] += 1.5  # logs, checkpoints
+    # The first chunk, which compiles, is left out: two follow, after 1.5 + 0.5 each.
+    assert (watch.batches, watch.busy, watch.idle) == (8, 16.0, 4.0)
+
+
+MODULES = {
+    "fine": "",
+    "broken": "sys.exit(3)",
+    "slow": "import time\ntry: time.sleep(60)\nexcept KeyboardInterrupt: pass",
+}
+STAGE = """import signal, sys
+from pathlib import Path
+signal.signal(signal.SIGTERM, signal.default_int_handler)
+{body}
+path = next(a for a in sys.argv if a.startswith("--json=")).partition("=")[2]
+Path(path).write_text('{{"rows": ["{name}"]}}')
+"""
+
+
+def test_a_stage_that_fails_or_takes_too_long_does_not_end_the_others(
+    tmp_path, monkeypatch
+):
+    for name, body in MODULES.items():
+        path = tmp_path / f"stage_{name}.py"
+        path.write_text(STAGE.format(name=name, body=body))
+    stages = {n: gpu.Stage((f"stage_{n}",), 3 if n == "slow" else 60) for n in MODULES}
+    monkeypatch.setattr(gpu, "STAGES", stages)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    args = SimpleNamespace(out=tmp_path, minutes=15, small=True, fields=[])
+    order = ("broken", "slow", "fine")
+    found = gpu.measured(order, args)
+    ends = ["failed (3)", "stopped", "done"]
+    assert [found[name]["ended"] for name in order] == ends
+    assert "rows" not in found["broken"] and found["slow"]["rows"] == ["slow"]
+    assert json.loads((tmp_path / "gpu.json").read_text()) == found
+    # Again: what is done is kept, and without time nothing is begun.
+    args.minutes = 0
+    assert gpu.measured(order, args) == found
+
+
+def test_stages_have_commands_that_there_are(tmp_path):
+    args = SimpleNamespace(out=tmp_path, small=False, fields=["--config.seeds=1"])
+    for name, stage in gpu.STAGES.items():
+        line = gpu.command(name, args)
+        assert line[:3] == [sys.executable, "-m", stage.arguments[0]]
+        assert ("--config.seeds=1" in line) == stage.runs
+        module = __import__(stage.arguments[0], fromlist=["main"])
+        said = module.__doc__ + commandline.parser.__doc__
+        own = {a.partition("=")[0] for a in stage.arguments if a.startswith("--")}
+        assert all(f in said for f in own if not f.startswith("--config."))

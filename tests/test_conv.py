@@ -25,10 +25,14 @@ CASES = [  # (height, width, kernel, stride, padding)
 ]
 
 
+def cpu_form(dtype):
+    return "products" if dtype == jnp.bfloat16 else "explicit"
+
+
 @pytest.fixture(autouse=True)
-def explicit(monkeypatch):
-    """Test the explicit form on any backend."""
-    monkeypatch.setattr(conv_file, "explicit_gradients", lambda: True)
+def as_on_a_cpu(monkeypatch):
+    """Test a CPU's forms on any backend."""
+    monkeypatch.setattr(conv_file, "form", cpu_form)
 
 
 def example(height, width, size, dtype=jnp.float32):
@@ -57,9 +61,16 @@ def value_and_pullback(f):
     return run
 
 
-@pytest.mark.parametrize("large", [0, conv_file.LARGE], ids=["products", "convs"])
+@pytest.mark.parametrize(
+    ("form", "large"),
+    [("explicit", 0), ("explicit", conv_file.LARGE), ("products", None)],
+    ids=["kernel by products", "convs", "products"],
+)
 @pytest.mark.parametrize(("h", "w", "size", "stride", "padding"), CASES)
-def test_gradients_equal_autodiff(h, w, size, stride, padding, large, monkeypatch):
+def test_gradients_equal_autodiff(
+    h, w, size, stride, padding, form, large, monkeypatch
+):
+    monkeypatch.setattr(conv_file, "form", lambda dtype: form)
     monkeypatch.setattr(conv_file, "LARGE", large)
     args = example(h, w, size)
     expected = jax.jit(value_and_pullback(plain(stride, padding)))(*args)
@@ -78,8 +89,10 @@ def test_gradient_equals_finite_difference():
     np.testing.assert_allclose(dw[0, 2, 1, 3], slope, rtol=1e-3)
 
 
+@pytest.mark.parametrize("form", ["explicit", "products"])
 @pytest.mark.parametrize("stride", [1, 2])
-def test_inside_vmap_scan_map_and_cond(stride):
+def test_inside_vmap_scan_map_and_cond(stride, form, monkeypatch):
+    monkeypatch.setattr(conv_file, "form", lambda dtype: form)
     pads = ((1, 1), (1, 1))
     x, w = example(5, 6, 3)
     xs, ws = jnp.stack([x, 2 * x, x + 1]), jnp.stack([w, w - 1, -w])
@@ -144,15 +157,33 @@ def test_explicit_form_is_used_and_only_where_asked(monkeypatch):
         return str(jax.make_jaxpr(lambda x, w: ours(1, "SAME")(x, w))(x, w))
 
     assert "custom_vjp" in program()
-    monkeypatch.setattr(conv_file, "explicit_gradients", lambda: False)
+    monkeypatch.setattr(conv_file, "form", lambda dtype: "plain")
     assert "custom_vjp" not in program()
 
 
-def test_explicit_form_is_for_the_cpu(monkeypatch):
+def test_forms_are_chosen_by_the_platform(monkeypatch):
     monkeypatch.undo()  # of the fixture: the real choice
-    for backend in ("cpu", "gpu", "tpu"):
+    for dtype in (jnp.dtype("float32"), jnp.dtype("bfloat16")):
+        assert conv_file.form(dtype) == cpu_form(dtype)
+    for backend in ("gpu", "tpu"):
         monkeypatch.setattr(jax, "default_backend", lambda name=backend: name)
-        assert conv_file.explicit_gradients() == (backend == "cpu")
+        assert conv_file.form(jnp.float32) == conv_file.form(jnp.bfloat16) == "plain"
+
+
+def test_vmapped_products_are_batched_ones(monkeypatch):
+    """Where vmapped convolutions are grouped ones, these are matrix products."""
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    x, w = example(5, 6, 3)
+    pair = jnp.stack([x, x]), jnp.stack([w, w])
+
+    def program(form):
+        monkeypatch.setattr(conv_file, "form", lambda dtype: form)
+        run = jax.vmap(value_and_pullback(ours(1, "SAME")))
+        return str(jax.make_jaxpr(run)(*pair))
+
+    assert "feature_group_count=2" in program("plain")
+    assert "conv_general_dilated" not in program("products")
+    assert "dot_general" in program("products")
 
 
 def test_every_loop_conv_has_the_fast_layout():

@@ -10,12 +10,13 @@ import sys
 import time
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from devices import xla_flags
 from kill_config import get_config
 
-from ocssl_jax import experiment, settings
+from ocssl_jax import experiment, hosts, settings
 
 ROOT = Path(__file__).parents[1]
 LIMIT = 200  # seconds that any process may take
@@ -27,14 +28,15 @@ FIELDS = {
     "baselines": (),
     "probe.names": ("ridge",),
 }
+ROWS = {"mesh.seed": 1}  # all devices share out the rows of each batch, none the seeds
 
 
-def here(place, workdir):
-    """The run in `workdir`, in this process."""
-    config = get_config()
-    for name, value in (FIELDS | {"stream.data_dir": str(place / "data")}).items():
+def here(place, workdir, more=()):
+    """The run in `workdir`, in this process, with `more` fields."""
+    config, fields = get_config(), FIELDS | dict(more)
+    for name, value in (fields | {"stream.data_dir": str(place / "data")}).items():
         settings.put(config, name, value)
-    experiment.run(settings.resolve(config, FIELDS), workdir, FIELDS)
+    experiment.run(settings.resolve(config, fields), workdir, fields)
 
 
 def start(place, workdir, *more, devices=1, program=ROOT / "launch.py"):
@@ -98,8 +100,9 @@ def log(workdir):
 def runs(tmp_path_factory):
     """Workdirs: of one process; of two, stopped; of those that took that one up."""
     place = tmp_path_factory.mktemp("hosts")
-    here(place, place / "one")
-    processes = two(place, place / "two")
+    rows = [f"--config.{name}={value}" for name, value in ROWS.items()]
+    here(place, place / "one", ROWS)
+    processes = two(place, place / "two", *rows)
     end = time.monotonic() + LIMIT
     while not (place / "two" / "checkpoints" / "3").is_dir():
         if time.monotonic() > end or any(p.poll() is not None for p in processes):
@@ -109,8 +112,8 @@ def runs(tmp_path_factory):
     stopped = ended(*processes)
     for name in ("by_one", "by_four_devices"):
         shutil.copytree(place / "two", place / name)
-    here(place, place / "by_one")
-    ended(start(place, place / "by_four_devices", devices=4))
+    here(place, place / "by_one", ROWS)
+    ended(start(place, place / "by_four_devices", *rows, devices=4))
     return place, stopped
 
 
@@ -132,7 +135,7 @@ def test_one_process_goes_on_where_two_stopped(runs, resumed):
     assert [line["step"] for line in ours] == list(range(1, 13))
     for line, other in zip(ours, theirs, strict=True):
         assert line["rows"] == other["rows"]
-        for name in ("loss", "parameter_norm"):
+        for name in ("loss", "gradient_norm", "parameter_norm"):
             values = (log_line["per_seed"][name] for log_line in (line, other))
             np.testing.assert_allclose(*values, rtol=1e-3, atol=1e-4)
     rows, others = (
@@ -141,6 +144,32 @@ def test_one_process_goes_on_where_two_stopped(runs, resumed):
     )
     # A rounding may move an image over a boundary, of some 70 that a task is tested on.
     np.testing.assert_allclose(rows, others, atol=3)
+
+
+@pytest.mark.parametrize(
+    ("variables", "devices"),
+    [
+        ({}, None),
+        ({"SLURM_STEP_TASKS_PER_NODE": "1(x2)"}, []),
+        ({"SLURM_TASKS_PER_NODE": "1"}, []),
+        ({"SLURM_STEP_TASKS_PER_NODE": "8(x2)", "SLURM_TASKS_PER_NODE": "1"}, None),
+        ({"SLURM_STEP_TASKS_PER_NODE": "1,8"}, None),
+        ({"OMPI_COMM_WORLD_LOCAL_SIZE": "1"}, []),
+        ({"OMPI_COMM_WORLD_LOCAL_SIZE": "8"}, None),
+        ({"SLURM_TASKS_PER_NODE": "1", "JAX_LOCAL_DEVICE_IDS": "0,1"}, None),
+    ],
+)
+def test_the_only_task_of_a_node_takes_all_of_its_devices(
+    variables, devices, monkeypatch
+):
+    for name in ("SLURM_STEP_TASKS_PER_NODE", "SLURM_TASKS_PER_NODE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    seen = []
+    monkeypatch.setattr(jax.distributed, "initialize", lambda *a: seen.append(a))
+    hosts.join("host:1", 2, 0)
+    assert seen == [("host:1", 2, 0, devices)]
 
 
 BROKEN = {"program": ROOT / "tests" / "reliability" / "breaking.py"}

@@ -9,10 +9,10 @@ of that one layout. `optimization_barrier` keeps the compiler from folding the
 transposes back into the dimension numbers. Matrix products (products.py) take their
 place where they are faster: for the kernel's gradient over many images, and for all
 three in bfloat16, which the fast kernel does not know. Other backends keep plain
-autodiff.
+autodiff. `form` is where all this is decided.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import chex
@@ -32,9 +32,17 @@ LAYOUT = ("NHWC", "HWIO", "NHWC")
 LARGE = 8_000_000  # bytes of images whose transposed copies leave the cache
 
 
-def explicit_gradients() -> bool:
-    """Whether convolutions carry their own gradients: only on a CPU, at trace time."""
-    return jax.default_backend() == "cpu"
+def form(dtype: DTypeLike) -> str:
+    """Of `FORMS`, the one that this platform runs best; asked at trace time.
+
+    With 'products' seeds that are vmapped make batched matrix products, with the others
+    grouped convolutions; `python -m benchmarks.seeds` measures both. Until that has
+    been done on an accelerator these keep what their libraries are made for, and seeds
+    take turns there (`vmap` of learning.py).
+    """
+    if jax.default_backend() != "cpu":
+        return "plain"
+    return "products" if dtype == jnp.bfloat16 else "explicit"
 
 
 def conv(
@@ -57,8 +65,7 @@ def conv(
         padding = lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], strides, padding)
     (top, bottom), (left, right) = padding
     pads = ((int(top), int(bottom)), (int(left), int(right)))
-    forward = _conv_explicit if explicit_gradients() else _conv_plain
-    return forward(x, kernel, (strides[0], strides[1]), pads)
+    return FORMS[form(x.dtype)](x, kernel, (strides[0], strides[1]), pads)
 
 
 def _conv_plain(x: Array, kernel: Array, strides: Pair, pads: Pads) -> Array:
@@ -67,47 +74,26 @@ def _conv_plain(x: Array, kernel: Array, strides: Pair, pads: Pads) -> Array:
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _conv_explicit(x: Array, kernel: Array, strides: Pair, pads: Pads) -> Array:
-    if x.dtype == jnp.bfloat16:  # XLA would widen it, and gain nothing
-        return products.correlate(x, kernel, strides, pads).astype(x.dtype)
     return _conv_plain(x, kernel, strides, pads)
 
 
-def _forward(x, kernel, strides, pads):
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _conv_products(x: Array, kernel: Array, strides: Pair, pads: Pads) -> Array:
+    return products.correlate(x, kernel, strides, pads).astype(x.dtype)
+
+
+def _explicit_forward(x, kernel, strides, pads):
     return _conv_explicit(x, kernel, strides, pads), (x, kernel)
 
 
-def _backward(strides, pads, residuals, dy):
+def _products_forward(x, kernel, strides, pads):
+    return _conv_products(x, kernel, strides, pads), (x, kernel)
+
+
+def _explicit_backward(strides, pads, residuals, dy):
     x, kernel = residuals
-    dx = _input_gradient(dy, kernel, x.shape[1:3], strides, pads)
-    gradient = _kernel_gradient
-    if x.dtype == jnp.bfloat16 or x.nbytes >= LARGE:
-        gradient = products.kernel_gradient
-    dkernel = gradient(dy, x, kernel.shape[:2], strides, pads)
-    return dx, dkernel.astype(kernel.dtype)
-
-
-_conv_explicit.defvjp(_forward, _backward)
-
-
-def _input_gradient(dy: Array, kernel: Array, size, strides: Pair, pads: Pads) -> Array:
-    """The gradient [n h w i] for the images, from that of the result, [n h' w' o].
-
-    `dy`, spread out by the strides, is correlated with the kernel turned by half a
-    turn, its channels exchanged.
-    """
-    turned = lax.transpose(lax.rev(kernel, (0, 1)), (0, 1, 3, 2))  # [kh kw o i]
-    reach, gaps = [], [(0, 0, 0)]
-    for axis in (0, 1):
-        k, s, low = kernel.shape[axis], strides[axis], pads[axis][0]
-        spread = (dy.shape[1 + axis] - 1) * s + 1
-        before = k - 1 - low
-        reach.append((before, size[axis] + k - 1 - spread - before))
-        gaps.append((0, 0, s - 1))
-    if dy.dtype == jnp.bfloat16:
-        spread_out = lax.pad(dy, jnp.zeros((), dy.dtype), [*gaps, (0, 0, 0)])
-        found = products.correlate(spread_out, turned, (1, 1), (reach[0], reach[1]))
-        return found.astype(dy.dtype)
-    return lax.conv_general_dilated(
+    turned, reach = _back(dy, x, kernel, strides, pads)
+    dx = lax.conv_general_dilated(
         dy,
         lax.optimization_barrier(turned),
         (1, 1),
@@ -115,6 +101,48 @@ def _input_gradient(dy: Array, kernel: Array, size, strides: Pair, pads: Pads) -
         lhs_dilation=strides,
         dimension_numbers=LAYOUT,
     )
+    large = x.nbytes >= LARGE
+    gradient = products.kernel_gradient if large else _kernel_gradient
+    return dx, gradient(dy, x, kernel.shape[:2], strides, pads)
+
+
+def _products_backward(strides, pads, residuals, dy):
+    x, kernel = residuals
+    turned, reach = _back(dy, x, kernel, strides, pads)
+    edges = [(0, 0, 0), *((0, 0, s - 1) for s in strides), (0, 0, 0)]
+    spread = lax.pad(dy, jnp.zeros((), dy.dtype), edges)
+    dx = products.correlate(spread, turned, (1, 1), reach)
+    dkernel = products.kernel_gradient(dy, x, kernel.shape[:2], strides, pads)
+    return dx.astype(x.dtype), dkernel.astype(kernel.dtype)
+
+
+_conv_explicit.defvjp(_explicit_forward, _explicit_backward)
+_conv_products.defvjp(_products_forward, _products_backward)
+
+# name -> function of images, kernel, strides and pads
+FORMS: dict[str, Callable[[Array, Array, Pair, Pads], Array]] = {
+    "plain": _conv_plain,
+    "explicit": _conv_explicit,
+    "products": _conv_products,
+}
+
+
+def _back(
+    dy: Array, x: Array, kernel: Array, strides: Pair, pads: Pads
+) -> tuple[Array, Pads]:
+    """What makes the gradient for the images of `dy` [n h' w' o], that of the result.
+
+    `dy`, spread out by the strides, is correlated with the kernel turned by half a
+    turn, its channels exchanged, [kh kw o i], and padded.
+    """
+    turned = lax.transpose(lax.rev(kernel, (0, 1)), (0, 1, 3, 2))
+    reach = []
+    for axis in (0, 1):
+        k, s, low = kernel.shape[axis], strides[axis], pads[axis][0]
+        spread = (dy.shape[1 + axis] - 1) * s + 1
+        before = k - 1 - low
+        reach.append((before, x.shape[1 + axis] + k - 1 - spread - before))
+    return turned, (reach[0], reach[1])
 
 
 def _kernel_gradient(

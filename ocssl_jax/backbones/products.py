@@ -1,4 +1,4 @@
-"""Convolutions as matrix products over blocks of images, for CPUs.
+"""Convolutions as matrix products, on CPUs over blocks of images.
 
 The windows of an image side by side make a convolution one matrix product; but those of
 a whole batch are nine copies of it in main memory, which take longer to read back than
@@ -10,6 +10,7 @@ images are: a CPU gains from bfloat16 only in products of that kind.
 from math import prod
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 
@@ -103,6 +104,11 @@ def places(x: Array, look: Look) -> Pair:
 
 
 def block(x: Array, look: Look) -> int:
-    """Images whose windows together take `BLOCK` bytes, at least one, at most all."""
+    """Images whose windows together take `BLOCK` bytes, at least one, at most all.
+
+    On an accelerator all of them: it would have to wait for each step of a loop.
+    """
+    if jax.default_backend() != "cpu":
+        return len(x)
     each = prod(places(x, look)) * prod(look.size) * x.shape[3] * x.dtype.itemsize
     return min(max(BLOCK // each, 1), len(x))
