@@ -66,11 +66,13 @@ class Rows(NamedTuple):
     id: Array  # [n] int32, positions in the tables of `Estimators`
     text: Array  # [n] int32, equal where the texts are, see `zero_shot.text_identity`
     mask: Array  # [n] bool
-    # [n] float32 > 0: how much a row counts as a negative, up to a common factor. The
-    # mean over a batch's negatives estimates that over the pool if it is the pool's
-    # number of such rows over that expected in a batch; without bias if its sum over
-    # the negatives is the same whatever was drawn.
+    # [n] float32 > 0: how much a row counts as a negative, up to a common factor: the
+    # pool's number of such rows over that expected in a batch.
     importance: Array
+    # [n] float32, the sum of the importance of a row's negatives that the batches with
+    # it have on average. None: what was drawn is divided by its own sum, which varies
+    # less, and has no bias where that sum tells nothing of what was drawn.
+    expected: Array | None = None
 
 
 class Contrast(NamedTuple):
@@ -129,20 +131,27 @@ def surrogate_of(gap: Array, objective: Objective) -> Array:
     return jnp.square(jnp.maximum(objective.margin + gap, 0.0))
 
 
-def log_mean(exponent: Array, negative: Array, importance: Array) -> Array:
-    """Log of each row's weighted mean of exp(`exponent`) over its negatives, [n].
-
-    A row without negatives has -inf.
+def weights(negative: Array, rows: Rows) -> tuple[Array, Array]:
+    """Each pair's weight [n n] in its row's mean, and what that is divided by, [n].
 
     Args:
-      exponent: [n n].
       negative: [n n] bool.
-      importance: [n] of the columns.
+      rows: of the batch.
     """
-    weight = jnp.where(negative, importance[None, :], 0.0)
-    total = jax.nn.logsumexp(exponent, axis=1, b=weight, where=negative)
-    count = jnp.sum(weight, axis=1)
-    return total - jnp.where(count > 0, jnp.log(jnp.maximum(count, TINY)), 0.0)
+    weight = jnp.where(negative, rows.importance[None, :], 0.0)
+    drawn = jnp.sum(weight, axis=1)
+    if rows.expected is None:
+        return weight, drawn
+    return weight, jnp.where(drawn > 0, rows.expected, 0.0)
+
+
+def log_mean(exponent: Array, negative: Array, weight: Array, total: Array) -> Array:
+    """Log of each row's mean of exp(`exponent`) [n n] over its negatives, by `weights`.
+
+    A row [n] without negatives has -inf.
+    """
+    found = jax.nn.logsumexp(exponent, axis=1, b=weight, where=negative)
+    return found - jnp.where(total > 0, jnp.log(jnp.maximum(total, TINY)), 0.0)
 
 
 def moved(old: Array, new: Array, rate: Array | float) -> Array:
@@ -175,7 +184,7 @@ def contrast(
     """
     n = similarity.shape[0]
     chex.assert_shape(similarity, (n, n))
-    chex.assert_shape(rows, (n,))
+    chex.assert_tree_shape_prefix(rows, (n,))
     negative = negatives(rows, objective.negatives)
     sides = [surrogate_of(gap, objective) for gap in gaps(similarity)]
     tables, parts = [], []
@@ -208,14 +217,14 @@ def _one_side(
 ) -> tuple[tuple[Array, Array, Array, Array], Array]:
     """One side's surrogate [n], value [n], pairs cut [], drift [], and log u [n]."""
     exponent = jax.lax.stop_gradient(a) / temperature
-    log_g = log_mean(exponent, negative, rows.importance)
+    weight, total = weights(negative, rows)
+    log_g = log_mean(exponent, negative, weight, total)
     log_u = moved(table[rows.id], log_g, rate)
     counts = jnp.any(negative, axis=1)
     safe = jnp.where(counts, log_u, 0.0)
     power = exponent - safe[:, None]
     # The weights of the negatives in the mean that estimates g.
-    share = jnp.where(negative, rows.importance[None, :], 0.0)
-    share = share / jnp.where(counts, jnp.sum(share, axis=1), 1.0)[:, None]
+    share = weight / jnp.where(counts, total, 1.0)[:, None]
     pair = share * jnp.exp(jnp.minimum(power, LARGEST))
     surrogate = jnp.sum(jnp.where(negative, pair * a, 0.0), axis=1)
     value = jnp.where(counts, temperature * safe, 0.0)

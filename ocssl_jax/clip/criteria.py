@@ -36,6 +36,7 @@ class Batch(NamedTuple):
     id: Array  # [n] int32, the image's number among all of the run
     mask: Array  # [n] bool
     share: Array  # [n] float32, see `objectives`
+    balanced: bool = False  # class-balanced, else uniform
 
 
 class Criterion(NamedTuple):
@@ -56,9 +57,7 @@ def gcl(
       rate: gamma in (0, 1], the weight of the new value in the averages.
       negatives: see `contrast.Objective`.
       negative_weight: 'sample', each row of the pool counts once as a negative (the
-        formula to the letter), or 'class', each class does [R]. A batch's mean over
-        negatives is unbiased for the first in uniform batches, for the second in
-        class-balanced ones.
+        formula to the letter), or 'class', each class does [R].
 
     Raises:
       ValueError: if a setting is outside its range.
@@ -188,9 +187,36 @@ def _contrast(
         text=classes.text[batch.label],
         mask=batch.mask,
         importance=jnp.where(batch.mask, weight, 1.0),
+        expected=expected(batch, classes, objective.negatives, negative_weight),
     )
     pairs = similarity[:, batch.label]
     return contrast(state, pairs, rows, rate=rate, objective=objective)
+
+
+def expected(
+    batch: Batch, classes: Classes, negatives: str, negative_weight: str
+) -> Array | None:
+    """The sum of the importance of a row's negatives in the batches with it, [n].
+
+    None where the mean may be divided by the sum that was drawn, without bias: rows
+    that count once in uniform batches, classes in class-balanced ones. And where rows
+    of the own class are negatives too, for no factor is common to them and the others.
+    """
+    if negatives != "class" or (negative_weight == "class") == batch.balanced:
+        return None
+    there = classes.size > 0
+    known = classes.size if negative_weight == "sample" else there
+    other = classes.text[None, :] != classes.text[batch.label][:, None]
+    pool = jnp.sum(jnp.where(other, known, 0.0), axis=1)
+    if batch.balanced:
+        own = jax.ops.segment_sum(batch.mask.astype(jnp.int32), batch.label, len(there))
+        drawn, among = jnp.sum(own > 0), jnp.sum(there)
+    else:
+        drawn, among = jnp.sum(batch.mask), jnp.sum(classes.size)
+    # One place of a draw is the row's own, so that others are there more seldom than
+    # their importance says.
+    seldom = (drawn - 1) / jnp.maximum(among - 1, 1) * among / jnp.maximum(drawn, 1)
+    return pool * seldom
 
 
 def _mean(rows: Array, batch: Batch, classes: Classes) -> Array:

@@ -1,4 +1,4 @@
-"""Batches of a pool with shares that make sums over anchors unbiased.
+"""Batches of a pool with shares that make estimates from them unbiased.
 
 The share of a row is such that, over the draws of batches, the sum of share · f over
 the rows of a class is the mean of f over that class in the pool (`objectives`).

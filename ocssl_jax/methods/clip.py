@@ -196,7 +196,7 @@ def rows_of(batch: Batch, *, balanced: bool) -> criteria.Batch:
     else:
         share = jnp.sum(pool) / jnp.maximum(pool[label] * jnp.sum(mask), 1)
     image, id = batch.items["image"], batch.items["id"]
-    return criteria.Batch(image, label, id, mask, jnp.where(mask, share, 0.0))
+    return criteria.Batch(image, label, id, mask, jnp.where(mask, share, 0.0), balanced)
 
 
 def meet(model: Model, pool: Array) -> Model:

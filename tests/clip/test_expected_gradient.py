@@ -55,17 +55,21 @@ def pool(cosines, name, weight):
 
 @pytest.mark.parametrize("name", ["gcl", "gdro"])
 @pytest.mark.parametrize(
-    ("draws", "weight", "unbiased"),
+    ("draws", "weight", "divided", "unbiased"),
     [
-        (uniform, "sample", True),
-        (balanced, "class", True),
-        # Negatives are weighted to sum to 1 in each batch, whose weights' sum is then
-        # another from batch to batch: the mean of quotients is no quotient of means.
-        (balanced, "sample", False),
-        (uniform, "class", False),
+        (uniform, "sample", "as the library does", True),
+        (uniform, "class", "as the library does", True),
+        (balanced, "sample", "as the library does", True),
+        (balanced, "class", "as the library does", True),
+        # Divided by what was drawn, whose sum is another from batch to batch: the mean
+        # of quotients is no quotient of means.
+        (uniform, "class", "by what was drawn", False),
+        (balanced, "sample", "by what was drawn", False),
     ],
 )
-def test_with_true_averages(name, draws, weight, unbiased):
+def test_with_true_averages(name, draws, weight, divided, unbiased, monkeypatch):
+    if divided == "by what was drawn":
+        monkeypatch.setattr(criteria, "expected", lambda *_: None)
     settings = {"temperature": TAU, "rate": STILL, "negatives": "class"}
     settings["negative_weight"] = weight
     if name == "gdro":
@@ -86,9 +90,8 @@ def test_with_true_averages(name, draws, weight, unbiased):
 
         @jax.jit
         def gradient(rows, share):
-            batch = criteria.Batch(
-                rows, jnp.asarray(LABEL)[rows], rows, share > 0, share
-            )
+            label, kind = jnp.asarray(LABEL)[rows], draws is balanced
+            batch = criteria.Batch(rows, label, rows, share > 0, share, kind)
             loss = lambda s: criterion.loss(state, s[rows], batch, classes)[0]
             return jax.grad(loss)(jnp.asarray(cosines))
 
