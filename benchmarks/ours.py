@@ -97,7 +97,8 @@ def learnt(
 
     def write() -> None:
         rows = [jax.tree.map(lambda *x: np.stack(x), *per_seed) for per_seed in log]
-        np.savez(path, **jax.tree.map(lambda *x: np.stack(x), *rows))
+        stacked = jax.tree.map(lambda *x: np.stack(x), *rows)
+        np.savez(path, allow_pickle=False, **stacked)
 
     return side({"chunk": chunk, "write": write})
 
