@@ -41,21 +41,25 @@ class Stage(NamedTuple):
     arguments: tuple[str, ...]  # of `python -m`
     limit: int  # seconds
     runs: bool = False  # whether it is a run, with a workdir and fields of a config
+    small: tuple[str, ...] = ()  # further arguments with `--small`
 
 
 FORMS = ("benchmarks.seeds", "--case=resnet18-138", "--seeds=8")
+FEW = ("--seeds=2", "--chunk=1", "--repeats=1")  # a CPU is slow at some of them
 STAGES = {
     "agreement": Stage(("benchmarks.agreement", "--case=slim_resnet18-20"), 300),
     "host": Stage(("benchmarks.full_run", *SHORT), 240, runs=True),
     "one_seed": Stage(("benchmarks.full_run", "--alone"), 300, runs=True),
     "memory_ops": Stage(("benchmarks.memory_ops",), 120),
-    "seeds": Stage((*FORMS, "--forms=loop,vmap"), 240),
+    "seeds": Stage((*FORMS, "--forms=loop,vmap"), 240, small=FEW),
     # By itself: what it needs of the card's memory is not known.
-    "products": Stage((*FORMS, "--forms=products"), 180),
+    "products": Stage((*FORMS, "--forms=products"), 180, small=FEW),
     "eight_seeds": Stage(
         ("benchmarks.full_run", "--alone", "--seeds=8"), 900, runs=True
     ),
-    "bfloat16": Stage((*FORMS, "--forms=loop,products", "--precision=bfloat16"), 300),
+    "bfloat16": Stage(
+        (*FORMS, "--forms=loop,products", "--precision=bfloat16"), 300, small=FEW
+    ),
     "step": Stage(
         (
             "benchmarks.step",
@@ -74,7 +78,7 @@ def command(name: str, args: Any) -> list[str]:
     given, more = list(stage.arguments), [f"--json={args.out / name}.json"]
     if args.small:  # which has fields of its own
         given = [a for a in given if not a.startswith("--config.")]
-        more.append("--small")
+        more += ["--small", *stage.small]
     if stage.runs:
         more += [f"--workdir={args.out / 'runs' / name}", *args.fields]
     return [sys.executable, "-m", *given, *more]

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from benchmarks import memories
 from benchmarks.memories import SHAPE
 from ocssl_jax.augment import make_augment
-from ocssl_jax.compiling import jit
+from ocssl_jax.compiling import once
 from ocssl_jax.core import Augment, Stream, TrainState
 from ocssl_jax.learning import Learning, make_learning, optimizer_of
 from ocssl_jax.optim import Optimizer
@@ -69,7 +69,7 @@ def arrivals(found: Subject, count: int) -> list[Stream]:
 
 def started(found: Subject) -> TrainState:
     """A fresh learner with a full memory; the same one whenever asked."""
-    state = jit(found.learning.init)(jax.random.key(0), arrivals(found, 1)[0])
+    state = once(found.learning.init)(jax.random.key(0), arrivals(found, 1)[0])
     rng = np.random.default_rng(0)
     strategy = jax.tree.map(
         lambda part: memories.filled(found.config, part, rng),

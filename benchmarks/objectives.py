@@ -25,7 +25,7 @@ from benchmarks.timing import Clock, interleaved, timed
 from configs import clip_small
 from ocssl_jax import flops, settings
 from ocssl_jax.backbones import BACKBONES
-from ocssl_jax.compiling import jit
+from ocssl_jax.compiling import jit, once
 from ocssl_jax.core import Stream
 
 CASES = ("ce_memory", "infonce", "gcl", "gdro")
@@ -71,7 +71,7 @@ def arrivals(found: Subject, count: int) -> list[Stream]:
 def clock(found: Subject) -> Clock:
     """Of the jitted step, its state carried on."""
     batches = arrivals(found, 8)
-    state = jit(found.learning.init)(jax.random.key(0), batches[0])
+    state = once(found.learning.init)(jax.random.key(0), batches[0])
     step, endless = jit(found.learning.step, donate_argnums=0), itertools.cycle(batches)
 
     def call() -> Any:

@@ -1,6 +1,6 @@
 """Our side of a comparison, made in a process of its own.
 
-Where PyTorch's side is to start from the same place, ours is made first and writes it.
+Where both sides are to start from the same place, one more process writes it first.
 """
 
 import itertools
@@ -41,13 +41,23 @@ def card_peak() -> int:
     return int((statistics or {}).get("peak_bytes_in_use", 0))
 
 
-def stream_batch(fields: Mapping[str, Any], path: Path) -> Side:
-    """`step`: the jitted step, its state carried on; the start goes to `path`."""
-    subject = learners.subject(cases.config_of(dict(fields)))
-    state = learners.started(subject)
+def beginning(fields: Mapping[str, Any], path: Path) -> Side:
+    """No call: what both sides start from goes to `path` and beside it."""
+    state = learners.started(learners.subject(cases.config_of(dict(fields))))
     start.save(path, start.arrays(state))
+    start.save_state(start.ours(path), state)
+    return side({})
+
+
+def stream_batch(fields: Mapping[str, Any], path: Path) -> Side:
+    """`step`: the jitted step, its state carried on from what `beginning` wrote."""
+    subject = learners.subject(cases.config_of(dict(fields)))
+    arriving = learners.arrivals(subject, 8)
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    like = jax.eval_shape(subject.learning.init, key, arriving[0])
+    state = start.saved_state(start.ours(path), like)
     step = jit(subject.learning.step, donate_argnums=0)
-    batches = itertools.cycle(jax.device_get(learners.arrivals(subject, 8)))
+    batches = itertools.cycle(jax.device_get(arriving))
 
     def call() -> Any:
         nonlocal state

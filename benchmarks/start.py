@@ -2,13 +2,16 @@
 
 Names are paths: `network/...` and `aligner/...` are parameters and running statistics,
 `memory/...` the centroids and their images, `mean` and `std` the normalisation;
-`stream/...` is what arrives at a memory.
+`stream/...` is what arrives at a memory. Our side reads its whole state from a second
+file, leaf by leaf, so that making it is in neither side's measurement.
 """
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from flax import traverse_util
 
@@ -64,6 +67,26 @@ def arrays(state: TrainState) -> Arrays:
 def save(path: Path, found: Arrays) -> None:
     """Write them, for a process without JAX."""
     np.savez(path, allow_pickle=False, **found)
+
+
+def ours(path: Path) -> Path:
+    """Where our own state lies, beside what PyTorch's side starts from."""
+    return path.with_suffix(".ours.npz")
+
+
+def save_state(path: Path, state: TrainState) -> None:
+    """Write a whole state, of whatever strategy."""
+    state = dataclasses.replace(state, key=jax.random.key_data(state.key))
+    leaves = {f"leaf_{i}": leaf for i, leaf in enumerate(jax.tree.leaves(state))}
+    np.savez(path, allow_pickle=False, **jax.device_get(leaves))
+
+
+def saved_state(path: Path, like: TrainState) -> TrainState:
+    """The state that was written, one of `like`'s structure."""
+    with np.load(path, allow_pickle=False) as arrays:
+        leaves = [arrays[f"leaf_{i}"] for i in range(len(arrays.files))]
+    state = jax.device_put(jax.tree.unflatten(jax.tree.structure(like), leaves))
+    return dataclasses.replace(state, key=jax.random.wrap_key_data(state.key))
 
 
 def full_memory(full: Full) -> Arrays:

@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 
 from ocssl_jax import dotted
 from ocssl_jax.build import Experiment
-from ocssl_jax.compiling import jit
+from ocssl_jax.compiling import jit, once
 from ocssl_jax.core import Stream, TrainState
 from ocssl_jax.mesh import everywhere, make_mesh
 from ocssl_jax.seeds import Carrier, Carriers, Work, at, chunks, turning, turns
@@ -122,7 +122,7 @@ class Siblings:
 
     def _make(self, experiment: Experiment) -> Callable[[Numbers], Carriers]:
         program = program_of(self.config, experiment.learning_of)
-        init = jit(program.init)
+        init = once(program.init)
         if self.in_turn:
             steps = [jit(s, donate_argnums=1) for s in (program.step, program.passing)]
 

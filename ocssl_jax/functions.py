@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from ocssl_jax import states
 from ocssl_jax.build import moments_of
-from ocssl_jax.compiling import jit
+from ocssl_jax.compiling import jit, once
 from ocssl_jax.core import Array, Key, TrainState
 from ocssl_jax.data import DATASETS
 from ocssl_jax.errors import UsageError
@@ -89,7 +89,7 @@ def make_functions(
         states.check(state, shape, {shape: like, **others}, learning.encoder)
         return learning.encode(learning.encoder(state), pixels)
 
-    init = jit(first)
+    init = once(first)
     key = jax.eval_shape(lambda: jax.random.key(0))
     batch = jax.ShapeDtypeStruct((config.stream.batch_size, *shape), jnp.uint8)
     like = init.eval_shape(key, batch)  # traced for `init` by the way

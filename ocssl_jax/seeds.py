@@ -24,7 +24,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-from ocssl_jax.compiling import jit
+from ocssl_jax.compiling import jit, once
 from ocssl_jax.core import Array, Stream, TrainState
 from ocssl_jax.learning import Learning
 from ocssl_jax.mesh import SEED, everywhere, over_seeds, place
@@ -79,7 +79,7 @@ def at(tree: Any, *index: int) -> Any:
 
 def in_turn(init: Init, step: Step) -> Carrier:
     """One seed after the other, one stream batch after the other."""
-    return turning(jit(init), jit(step, donate_argnums=0))
+    return turning(once(init), jit(step, donate_argnums=0))
 
 
 def turning(init: Init, step: Step) -> Carrier:
@@ -123,7 +123,7 @@ def on_mesh(init: Init, step: Step, mesh: Mesh, *, vmap: bool) -> Carrier:
         data, stream = pair
         return init(jax.random.wrap_key_data(data), stream)
 
-    begin = jit(
+    begin = once(
         _manual(partial(jax.lax.map, one), mesh, in_specs=P(SEED), out_specs=P(SEED)),
         out_shardings=sharded,
     )

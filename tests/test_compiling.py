@@ -1,5 +1,6 @@
 """What the compiler is asked for, and that it may not know it."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import pytest
@@ -30,3 +31,37 @@ def test_an_option_that_the_compiler_lacks_is_left_out(monkeypatch):
 def test_accelerators_are_asked_for_nothing(monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     assert compiling.options() is None
+
+
+@pytest.fixture
+def optimised():
+    """As users compile; these tests do with less."""
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", True)
+
+
+def draws(key):
+    """First weights of several shapes, as networks draw them."""
+    keys, he = jax.random.split(key, 3), jax.nn.initializers.he_normal()
+    bound = lambda key: jax.random.uniform(key, (7,), minval=-0.3, maxval=0.3)
+    orthogonal = jax.nn.initializers.orthogonal()(keys[2], (16, 16))
+    return he(keys[0], (3, 3, 5, 33)), bound(keys[1]), orthogonal
+
+
+def test_a_program_that_runs_once_has_the_same_bits(optimised):
+    whole, brief = (
+        f(draws)(jax.random.key(3)) for f in (compiling.jit, compiling.once)
+    )
+    chex.assert_trees_all_equal(whole, brief)
+
+
+def test_a_program_that_runs_once_is_compiled_briefly(optimised, monkeypatch):
+    asked = []
+    jit = jax.jit
+    monkeypatch.setattr(jax, "jit", lambda f, **how: asked.append(how) or jit(f, **how))
+    assert compiling.once(lambda x: x + 1)(1) == 2
+    assert asked[-1]["compiler_options"].items() >= compiling.BRIEF.items()
+    jax.config.update("jax_disable_most_optimizations", True)
+    compiling.once(lambda x: x + 1)
+    assert asked[-1]["compiler_options"] == compiling.OLDER
