@@ -26,8 +26,9 @@ from ocssl_jax.faults import HINT, fault
 from ocssl_jax.online import Learner
 from ocssl_jax.progress import QUIET
 from ocssl_jax.stop import Stop
+from ocssl_jax.workdir import SEEN
 
-SAVES, SEEN = "checkpoints", "seen.jsonl"
+SAVES = "checkpoints"
 
 
 def follow(

@@ -17,6 +17,7 @@ from ocssl_jax import settings
 from ocssl_jax.errors import StorageError, UsageError
 from ocssl_jax.replacing import replacing
 
+SEEN = "seen.jsonl"  # in the folder of who follows another: what arrived from there
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 # What tells data apart -> the field of the folder in which they lie.
 CONTENTS = {"data": "stream.data_dir", "probe_data": "probe.data_dir"}

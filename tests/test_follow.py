@@ -19,6 +19,7 @@ from ocssl_jax.data.folders import picture_of
 from ocssl_jax.data.growing import Growing
 from ocssl_jax.errors import UsageError
 from ocssl_jax.learning import make_learning
+from ocssl_jax.report.__main__ import main as report
 
 ROOT = Path(__file__).parents[1]
 # As this process compiles, so that the same batches give the same bits.
@@ -145,6 +146,8 @@ def test_a_quiet_folder_is_learnt_and_gone_on_with(tmp_path, capsys):
     assert [name for batch in seen(place) for name in batch] == names(0, 13)
     steps = [json.loads(x)["step"] for x in (place / "metrics.jsonl").open()]
     assert steps == [1, 2, 3, 4]
+    report([str(place), f"--out={tmp_path / 'report'}"])
+    assert ", followed" in capsys.readouterr().out
     embed.main([str(place), str(pictures), f"--out={tmp_path / 'f.npz'}"])
     with np.load(tmp_path / "f.npz") as table:
         assert len(table["feature"]) == 13

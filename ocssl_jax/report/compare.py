@@ -140,6 +140,8 @@ def _mark(run: Found) -> str:
     """What is said of a run that has not finished."""
     if run.summary is not None:
         return ""
+    if run.state == "followed":
+        return ", followed"
     done = len({r.after_experience for r in run.records})
     return f", {run.state}: {count(done, 'experience')} probed"
 

@@ -37,9 +37,12 @@ class Found(NamedTuple):
 
     @property
     def state(self) -> str:
-        """Whether it has finished, in a word or two."""
-        broken = "broke down" if self.failed else "unfinished"
-        return "finished" if self.summary is not None else broken
+        """Whether it has finished, in a word or two; who follows a folder never has."""
+        if self.summary is not None:
+            return "finished"
+        if self.failed:
+            return "broke down"
+        return "followed" if (self.folder / workdir.SEEN).exists() else "unfinished"
 
     @property
     def settled(self) -> dict[str, Any]:
