@@ -19,16 +19,29 @@ OLDER: Options = {"xla_cpu_use_fusion_emitters": False}
 BRIEF: Options = {"xla_backend_optimization_level": 2}  # of 3
 
 
+def _knows(asked: Options) -> bool:
+    """Whether programs are for a CPU, and its compiler has these options."""
+    if jax.default_backend() != "cpu":
+        return False
+    try:
+        jax.jit(lambda: 0, compiler_options=asked)()
+    except jax.errors.JaxRuntimeError:  # of another version
+        return False
+    return True
+
+
 @cache
 def options() -> Options | None:
     """What XLA is asked for on this machine's devices; None: nothing in particular."""
-    if jax.default_backend() != "cpu":
-        return None
-    try:
-        jax.jit(lambda: 0, compiler_options=OLDER)()
-    except jax.errors.JaxRuntimeError:  # a version that has one generator alone
-        return None
-    return OLDER
+    return OLDER if _knows(OLDER) else None
+
+
+@cache
+def brief_options() -> Options | None:
+    """The same, for a program that runs once."""
+    least = jax.config.read("jax_disable_most_optimizations")  # of all, less than BRIEF
+    more = BRIEF if not least and _knows(BRIEF) else {}
+    return {**(options() or {}), **more} or None
 
 
 def jit(function: Callable[..., Any], **how: Any) -> Any:
@@ -38,6 +51,4 @@ def jit(function: Callable[..., Any], **how: Any) -> Any:
 
 def once(function: Callable[..., Any], **how: Any) -> Any:
     """`jit` for a program that runs about once; it should not round otherwise."""
-    chosen, least = options(), jax.config.read("jax_disable_most_optimizations")
-    more = {} if least or chosen is None else BRIEF
-    return jax.jit(function, compiler_options=chosen and chosen | more, **how)
+    return jax.jit(function, compiler_options=brief_options(), **how)

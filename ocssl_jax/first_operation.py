@@ -49,11 +49,16 @@ def first_operation(fn: Callable[..., Any], *args: Any) -> str | None:
     return None
 
 
+def _open(jaxpr: ClosedJaxpr | Jaxpr) -> tuple[Jaxpr, Values]:
+    """A traced function's operations, and its constants."""
+    if isinstance(jaxpr, ClosedJaxpr):
+        return jaxpr.jaxpr, list(jaxpr.consts)
+    return jaxpr, []
+
+
 def _call(jaxpr: ClosedJaxpr | Jaxpr, args: Sequence[Any]) -> Values:
     """What a traced function gives."""
-    inner, consts = (
-        (jaxpr.jaxpr, jaxpr.consts) if isinstance(jaxpr, ClosedJaxpr) else (jaxpr, [])
-    )
+    inner, consts = _open(jaxpr)
     known = dict(zip([*inner.constvars, *inner.invars], [*consts, *args], strict=True))
     read = lambda v: v.val if isinstance(v, Literal) else known[v]
     for eqn in inner.eqns:
@@ -69,28 +74,40 @@ def _apply(eqn: JaxprEqn, given: Values) -> Values:
     """What one operation gives; what holds others is gone into."""
     name, params = eqn.primitive.name, eqn.params
     if name in CONTROL:
-        return CONTROL[name](params, given)
+        return CONTROL[name](eqn, given)
     if name in CALLS:
         return _call(params.get("call_jaxpr") or params["jaxpr"], given)
     got = eqn.primitive.bind(*given, **params)
     return list(got) if eqn.primitive.multiple_results else [got]
 
 
-def _scan(params: dict[str, Any], given: Values) -> Values:
-    first, last = params["num_consts"], params["num_consts"] + params["num_carry"]
-    consts, carry, rows = given[:first], given[first:last], given[last:]
+def _stacked(outer: Sequence[Any], inner: Sequence[Any]) -> int:
+    """How many of a scan's values, the last ones, have a row for each turn of it."""
+    pairs = zip(outer, inner, strict=True)
+    return sum(len(o.aval.shape) > len(i.aval.shape) for o, i in pairs)
+
+
+def _scan(eqn: JaxprEqn, given: Values) -> Values:
+    # JAX versions note down in different ways which values are constants, which are
+    # carried and which are rows; shapes tell it in all of them.
+    params, body = eqn.params, _open(eqn.params["jaxpr"])[0]
+    carried = len(body.outvars) - _stacked(eqn.outvars, body.outvars)
+    last = len(given) - _stacked(eqn.invars, body.invars)
+    consts, carry = given[: last - carried], given[last - carried : last]
     times = range(params["length"])
     seen: list[Values] = []
     for t in reversed(times) if params["reverse"] else times:
-        got = _call(params["jaxpr"], [*consts, *carry, *(x[t] for x in rows)])
-        carry, new = got[: len(carry)], got[len(carry) :]
+        rows = [x[t] for x in given[last:]]
+        got = _call(params["jaxpr"], [*consts, *carry, *rows])
+        carry, new = got[:carried], got[carried:]
         seen.append(new)
     if params["reverse"]:
         seen.reverse()
     return [*carry, *(jnp.stack(column) for column in zip(*seen, strict=True))]
 
 
-def _while(params: dict[str, Any], given: Values) -> Values:
+def _while(eqn: JaxprEqn, given: Values) -> Values:
+    params = eqn.params
     first, last = (
         params["cond_nconsts"],
         params["cond_nconsts"] + params["body_nconsts"],
@@ -101,13 +118,13 @@ def _while(params: dict[str, Any], given: Values) -> Values:
     return carry
 
 
-def _cond(params: dict[str, Any], given: Values) -> Values:
-    branches = params["branches"]
+def _cond(eqn: JaxprEqn, given: Values) -> Values:
+    branches = eqn.params["branches"]
     taken = min(max(int(given[0]), 0), len(branches) - 1)
     return _call(branches[taken], given[1:])
 
 
-CONTROL: dict[str, Callable[[dict[str, Any], Values], Values]] = {
+CONTROL: dict[str, Callable[[JaxprEqn, Values], Values]] = {
     "scan": _scan,
     "while": _while,
     "cond": _cond,

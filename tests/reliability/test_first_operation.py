@@ -27,3 +27,15 @@ def test_first_operation_goes_into_loops_branches_and_gradients():
     assert first_operation(branched, zero) is None
     assert first_operation(repeated, ones).startswith("exp in ")
     assert first_operation(handed_on, zero) is None
+
+
+def test_a_scan_is_gone_through_as_it_would_run():
+    def walked(x, share, reverse):
+        step = lambda c, y: (c - share * y, jnp.log(c))
+        return jax.lax.scan(step, 1.0, x, reverse=reverse)[1].sum()
+
+    x, share = jnp.array([3.0, 0.5]), jnp.ones(())
+    forward, backward = (lambda x, s, r=r: walked(x, s, r) for r in (False, True))
+    assert first_operation(forward, x, share).startswith("log in ")  # of 1 - 3
+    assert first_operation(backward, x, share) is None  # of 1 - 0.5
+    assert first_operation(forward, x, share / 4) is None  # of 1 - 3 / 4

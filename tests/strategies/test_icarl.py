@@ -1,5 +1,7 @@
 """iCaRL's herding, quotas and classifier against plain loops."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -149,7 +151,8 @@ def test_one_exemplar_of_each_old_class_is_distilled(run):
     softmax = lambda z: np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
     p, q = (softmax(np.asarray(z, np.float64)[:4]) for z in (found.kept, out.z[0]))
     expected = np.mean(p * (np.log(p) - np.log(q)))  # over rows and classes
-    np.testing.assert_allclose(terms["distill"], expected, rtol=1e-3)
+    assert expected > 1e-3
+    np.testing.assert_allclose(terms["distill"], expected, rtol=1e-5)
 
 
 @pytest.fixture(scope="module")
@@ -209,12 +212,16 @@ def test_exemplars_are_classified_with_the_stream_and_distilled_as_words_score(w
     log_z = np.log(np.exp(logits[:, known]).sum(axis=1))
     mask = np.asarray(found.loss_mask)
     np.testing.assert_allclose(out.loss[0], (log_z - own)[mask].mean(), rtol=1e-4)
+    # Scores that have moved since; by themselves they hardly have.
+    moved = np.asarray(found.kept) + np.array([1.0, -0.5] + [0.0] * 8, np.float32)
+    found = dataclasses.replace(found, kept=moved)
     # Among the two classes with exemplars alone; the mean is over all ten.
     softmax = lambda z: np.exp(z / 2) / np.exp(z / 2).sum(axis=1, keepdims=True)
     p, q = (softmax(np.asarray(z, np.float64)[:2, :2]) for z in (found.kept, logits))
     expected = 2 * np.sum(p * (np.log(p) - np.log(q))) / (2 * 10)
     terms = made.strategy.loss((), state.strategy, learner, found, out)
-    np.testing.assert_allclose(terms["distill"], expected, rtol=1e-3)
+    assert expected > 1e-3
+    np.testing.assert_allclose(terms["distill"], expected, rtol=1e-5)
 
 
 def test_what_classes_to_come_are_called_has_no_say(words):
