@@ -4,11 +4,12 @@ import json
 import sys
 from types import SimpleNamespace
 
+import chex
 import jax
 import numpy as np
 import pytest
 from linear_method import install, noisy
-from tiny import SHAPE, bits, stream, tiny_config
+from tiny import SHAPE, bits, stream, tiny_config, tiny_learning
 
 from benchmarks import (
     agreement,
@@ -18,6 +19,7 @@ from benchmarks import (
     objectives,
     parts,
     seeds,
+    start,
     tables,
 )
 from benchmarks.tables import Row
@@ -42,6 +44,16 @@ def test_json_holds_medians_and_the_ratio_of_ours_to_torch(tmp_path):
     assert both["ours_peak_mib"] == 7
     assert alone["ours_s"] == 3.0
     assert alone["torch_s"] is alone["ratio"] is None
+
+
+def test_our_side_starts_where_the_other_process_says(tmp_path):
+    learning = tiny_learning(strategy__name="climb")
+    batches = [*stream(3)]
+    begun = jax.jit(learning.init)(jax.random.key(1), batches[0])
+    state = jax.jit(learning.step)(begun, batches[1])[0]
+    path = start.ours(tmp_path / "start.npz")
+    start.save_state(path, state)
+    chex.assert_trees_all_equal(start.saved_state(path, begun), state)
 
 
 def test_clocks_take_turns_and_the_first_round_does_not_count():
