@@ -38,7 +38,7 @@ def options() -> Options | None:
 
 @cache
 def brief_options() -> Options | None:
-    """The same, for a program that runs once."""
+    """What it is asked for a program that runs once."""
     least = jax.config.read("jax_disable_most_optimizations")  # of all, less than BRIEF
     more = BRIEF if not least and _knows(BRIEF) else {}
     return {**(options() or {}), **more} or None
@@ -50,5 +50,5 @@ def jit(function: Callable[..., Any], **how: Any) -> Any:
 
 
 def once(function: Callable[..., Any], **how: Any) -> Any:
-    """`jit` for a program that runs about once; it should not round otherwise."""
+    """`jit` for a program that runs about once: less is made of it, the same bits."""
     return jax.jit(function, compiler_options=brief_options(), **how)

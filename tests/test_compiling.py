@@ -4,8 +4,13 @@ import chex
 import jax
 import jax.numpy as jnp
 import pytest
+from marks import slow
+from tiny import equal, method_of, strategy_of, stream, tiny_learning
 
 from ocssl_jax import compiling
+from ocssl_jax.backbones import BACKBONES
+from ocssl_jax.methods import METHODS
+from ocssl_jax.strategies import STRATEGIES
 
 
 @pytest.fixture(autouse=True)
@@ -59,6 +64,36 @@ def test_a_program_that_runs_once_has_the_same_bits(optimised):
         f(draws)(jax.random.key(3)) for f in (compiling.jit, compiling.once)
     )
     chex.assert_trees_all_equal(whole, brief)
+
+
+STRATEGY_ROWS = [
+    {"strategy__name": name, "method__name": method_of(name)} for name in STRATEGIES
+]
+METHOD_ROWS = [
+    {"strategy__name": strategy_of(name), "method__name": name} for name in METHODS
+]
+BACKBONE_ROWS = [
+    {"backbone__name": name, "backbone__width": 0}  # its own
+    for name in BACKBONES
+    # One is told which class an image is of, one is for images of 25 pixels or more.
+    if name not in ("gated_mlp", "reduced_resnet18")
+]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    slow(*STRATEGY_ROWS, *METHOD_ROWS, *BACKBONE_ROWS),
+    ids=lambda fields: "-".join(map(str, fields.values())),
+)
+def test_a_learner_begins_with_the_same_bits(optimised, fields):
+    learning = tiny_learning(**fields)
+    labelled = learning.method.head is not None
+    first = next(stream(1, short=False, labelled=labelled))
+    whole, brief = (
+        f(learning.init)(jax.random.key(3), first)
+        for f in (compiling.jit, compiling.once)
+    )
+    assert equal(whole, brief)
 
 
 def test_a_program_that_runs_once_is_compiled_briefly(optimised):

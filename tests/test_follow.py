@@ -147,7 +147,8 @@ def test_a_quiet_folder_is_learnt_and_gone_on_with(tmp_path, capsys):
     steps = [json.loads(x)["step"] for x in (place / "metrics.jsonl").open()]
     assert steps == [1, 2, 3, 4]
     report([str(place), f"--out={tmp_path / 'report'}"])
-    assert ", followed" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert ", followed" in told and "nfinished" not in told
     embed.main([str(place), str(pictures), f"--out={tmp_path / 'f.npz'}"])
     with np.load(tmp_path / "f.npz") as table:
         assert len(table["feature"]) == 13

@@ -167,7 +167,7 @@ def remarks(rows: Sequence[Line], probe: str) -> list[str]:
     if bare:
         which = "any" if probe == "no" else f"the {probe}"
         notes.append(f"Not judged by {which} probe: {', '.join(bare)}.")
-    if not all(row.finished for row in rows):
+    if any(row.values and not row.finished for row in rows):
         notes.append(
             "Unfinished runs: the numbers are those so far, all tasks weighed alike."
         )
