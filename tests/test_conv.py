@@ -62,16 +62,22 @@ def value_and_pullback(f):
 
 
 @pytest.mark.parametrize(
-    ("form", "large"),
-    [("explicit", 0), ("explicit", conv_file.LARGE), ("products", None)],
-    ids=["kernel by products", "convs", "products"],
+    ("form", "changed"),
+    [
+        ("explicit", {"LARGE": 0}),
+        ("explicit", {"RAW": 2}),  # the example's 3 channels are not a data set's
+        ("explicit", {}),
+        ("products", {}),
+    ],
+    ids=["kernel by products", "convs", "convs of raw images", "products"],
 )
 @pytest.mark.parametrize(("h", "w", "size", "stride", "padding"), CASES)
 def test_gradients_equal_autodiff(
-    h, w, size, stride, padding, form, large, monkeypatch
+    h, w, size, stride, padding, form, changed, monkeypatch
 ):
     monkeypatch.setattr(conv_file, "form", lambda dtype: form)
-    monkeypatch.setattr(conv_file, "LARGE", large)
+    for name, value in changed.items():
+        monkeypatch.setattr(conv_file, name, value)
     args = example(h, w, size)
     expected = jax.jit(value_and_pullback(plain(stride, padding)))(*args)
     program = jax.jit(value_and_pullback(ours(stride, padding)))

@@ -30,6 +30,7 @@ from ocssl_jax.core import Array
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 LARGE = 8_000_000  # bytes of images whose transposed copies leave the cache
+RAW = 4  # channels that images of a data set have at most
 
 
 def form(dtype: DTypeLike) -> str:
@@ -103,6 +104,8 @@ def _explicit_backward(strides, pads, residuals, dy):
     )
     large = x.nbytes >= LARGE
     gradient = products.kernel_gradient if large else _kernel_gradient
+    # Nobody asks for the gradient of raw images, and a copy of them takes little.
+    x = x if large or x.shape[3] <= RAW else late(x, dx)
     return dx, gradient(dy, x, kernel.shape[:2], strides, pads)
 
 
@@ -153,7 +156,7 @@ def _kernel_gradient(
     The images, [i h w n] with channels as the batch and rows as the channels, are
     correlated with `dy`, [h' w' n o], spread out by the strides, as the kernel.
     """
-    images = lax.optimization_barrier(lax.transpose(late(x, dy), (3, 1, 2, 0)))
+    images = lax.optimization_barrier(lax.transpose(x, (3, 1, 2, 0)))
     steps = lax.optimization_barrier(lax.transpose(dy, (1, 2, 0, 3)))
     reach = []
     for axis in (0, 1):

@@ -10,14 +10,19 @@ from jax import lax
 from ocssl_jax.core import Array
 
 
-def late(x: Array, dy: Array) -> Array:
-    """`x` unchanged; on a CPU not before `dy`, any float array, is there.
+def late(x: Array, after: Array) -> Array:
+    """`x` unchanged; on a CPU not before `after`, any float array, is there.
 
-    0 * dy is not 0 to XLA, for `dy` might be NaN; the result is NaN then. Elsewhere
-    nothing is added: one value of a sharded `dy` would have to go to all devices.
+    `after` is best what a convolution or a sum has made. Of anything else the compiler
+    computes the first element again in each loop that reads `x`, with all that leads
+    to it.
+
+    0 * after is not 0 to XLA, for `after` might be NaN; the result is NaN then.
+    Elsewhere nothing is added: one value of a sharded array would have to go to all
+    devices.
     """
-    return lax.platform_dependent(x, dy, cpu=_after, default=lambda x, dy: x)
+    return lax.platform_dependent(x, after, cpu=_after, default=lambda x, after: x)
 
 
-def _after(x: Array, dy: Array) -> Array:
-    return x + 0 * dy.reshape(-1)[0].astype(x.dtype)
+def _after(x: Array, after: Array) -> Array:
+    return x + 0 * after.reshape(-1)[0].astype(x.dtype)

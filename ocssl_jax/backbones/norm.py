@@ -86,8 +86,8 @@ def _backward(kept, steps):
     dy = visible(steps[0], mask)
     axes = tuple(range(x.ndim - 1))
     shrink = lax.rsqrt(variance + EPSILON)
-    unit = visible(x - late(mean, dy), mask) * shrink
     dbias = jnp.sum(dy, axis=axes, keepdims=True)
+    unit = visible(x - late(mean, dbias), mask) * shrink
     dscale = jnp.sum(dy * unit, axis=axes, keepdims=True)
     common = (dbias + unit * dscale) / jnp.maximum(count, 1.0)
     return visible(dy - common, mask) * (shrink * scale), dscale, dbias, None
