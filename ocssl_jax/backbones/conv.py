@@ -30,7 +30,7 @@ from ocssl_jax.core import Array
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 LARGE = 8_000_000  # bytes of images whose transposed copies leave the cache
-RAW = 4  # channels that images of a data set have at most
+RAW = 3  # channels that images of a data set have at most
 
 
 def form(dtype: DTypeLike) -> str:
@@ -102,11 +102,12 @@ def _explicit_backward(strides, pads, residuals, dy):
         lhs_dilation=strides,
         dimension_numbers=LAYOUT,
     )
-    large = x.nbytes >= LARGE
-    gradient = products.kernel_gradient if large else _kernel_gradient
+    size = kernel.shape[:2]
+    if x.nbytes >= LARGE:
+        return dx, products.kernel_gradient(dy, x, size, strides, pads)
     # Nobody asks for the gradient of raw images, and a copy of them takes little.
-    x = x if large or x.shape[3] <= RAW else late(x, dx)
-    return dx, gradient(dy, x, kernel.shape[:2], strides, pads)
+    images = x if x.shape[3] <= RAW else late(x, dx)
+    return dx, _kernel_gradient(dy, images, size, strides, pads)
 
 
 def _products_backward(strides, pads, residuals, dy):
